@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 import vla
-from vla.batches.corpus import Corpus, load_corpus
+from vla.batches.corpus import Corpus
+from vla.batches.corpus_reader import load_corpus
 from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
 from vla.evaluation.predictions import rank_moments

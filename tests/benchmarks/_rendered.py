@@ -13,7 +13,8 @@ from _long_videos import end_to_end
 from ablation import plan, prepare
 
 import vla
-from vla.batches.corpus import Corpus, Query, load_corpus
+from vla.batches.corpus import Corpus, Query
+from vla.batches.corpus_reader import load_corpus
 from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.features import FrameFeatures

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 import vla
-from vla.batches.corpus import Corpus, Query, load_corpus
+from vla.batches.corpus import Corpus, Query
+from vla.batches.corpus_reader import load_corpus
 from vla.cache.store import FeatureCache, active_cache
 from vla.captions.matching import match
 from vla.datasets.base import Annotation

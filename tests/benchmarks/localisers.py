@@ -40,7 +40,8 @@ from ablation import open_world, plan
 
 import vla
 from support.shared_data import SHARED
-from vla.batches.corpus import Corpus, load_corpus, sliding_windows
+from vla.batches.corpus import Corpus, sliding_windows
+from vla.batches.corpus_reader import load_corpus
 from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.datasets._open import read_annotations

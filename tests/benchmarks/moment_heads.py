@@ -17,7 +17,8 @@ from _long_videos import joined, timed
 from ablation import open_world, plan, windows
 
 import vla
-from vla.batches.corpus import Corpus, Query, load_corpus
+from vla.batches.corpus import Corpus, Query
+from vla.batches.corpus_reader import load_corpus
 from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.evaluation.head_answers import answer

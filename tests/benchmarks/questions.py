@@ -23,7 +23,8 @@ import numpy as np
 from ablation import plan, prepare
 
 import vla
-from vla.batches.corpus import Corpus, load_corpus
+from vla.batches.corpus import Corpus
+from vla.batches.corpus_reader import load_corpus
 from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
 from vla.datasets.base import Annotation
@@ -127,7 +128,7 @@ def told(task: str, seeds: list[HeadAnswers], before: HeadAnswers, trained_on: C
         f"{100 * by_question(before, before.predictions).mean():.1f}",
     ]
     cells.append(f"{spread(100 * each.mean(1))} [{100 * ours.low:.1f}, {100 * ours.high:.1f}]")
-    cells.append(f"{100 * gain.mean:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]")
+    cells.append(f"{100 * gain.value:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]")
     if before.task != "count":
         return f"| {task} | {len(clips)} | {' | '.join(cells)} | |"
     errors = [

@@ -33,7 +33,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import vla
 from benchmarks._collages import NAMES, bring_in, make, measure, paraphrased
 from support.shared_data import SHARED
-from vla.batches.corpus import Corpus, load_corpus
+from vla.batches.corpus import Corpus
+from vla.batches.corpus_reader import load_corpus
 from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
 from vla.evaluation.predictions import CorpusPredictions

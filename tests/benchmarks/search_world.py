@@ -48,7 +48,7 @@ from search_quality import (
 )  # fmt: skip
 
 from vla.cache.store import active_cache
-from vla.metrics.bootstrap import interval
+from vla.metrics.bootstrap import estimate
 from vla.metrics.corpus_moments import first_hit_ranks
 from vla.metrics.retrieval import PARTIAL_RECALLS, ranks
 from vla.model import AlignmentModel
@@ -136,7 +136,7 @@ def table(place: Place, title: str, model: AlignmentModel) -> None:
 
 
 def _between(gains: np.ndarray) -> str:
-    low, high = interval(gains)
+    low, high = estimate(gains).interval
     return f"[{low:+.1f}, {high:+.1f}]"
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from ablation import open_world, plan
 
-from vla.batches.corpus import Corpus, load_corpus
+from vla.batches.corpus import Corpus
+from vla.batches.corpus_reader import load_corpus
 from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.spans import frames_in

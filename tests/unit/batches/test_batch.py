@@ -10,7 +10,8 @@ from support.made_corpus import made_corpus, with_tokens
 from vla.batches.arrays import CorpusArrays
 from vla.batches.batch import AlignedBatch
 from vla.batches.collate import build_batch, pad_ragged
-from vla.batches.corpus import Query, load_corpus, texts_to_cache
+from vla.batches.corpus import Query
+from vla.batches.corpus_reader import load_corpus, texts_to_cache
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
 from vla.datasets.base import Annotation, Saliency
@@ -206,7 +207,7 @@ def test_pooling_matches_mean_of_frames():
 @pytest.mark.parametrize("largest", [0.5, 0.0])
 def test_large_features_use_a_file(tmp_path, monkeypatch, largest):
     """The same batches, no copy of the features in memory, and nothing left behind."""
-    monkeypatch.setattr("vla.batches.corpus._MAX_MEMORY_SHARE", largest)
+    monkeypatch.setattr("vla.batches.corpus_reader._MAX_MEMORY_SHARE", largest)
     data = made_corpus(LENGTHS)
     spec = FeatureSpec("toy", "8", "none", "none", "fps=2", 8)
     cache = FeatureCache.create(tmp_path, spec, EncoderSource("toy", "8", ""))
@@ -237,7 +238,7 @@ TEXTS = TextFeatures(("a",), np.ones((1, 8)), np.ones((1, 1, 8)), np.ones((1, 1)
 @pytest.mark.parametrize("largest", [0.5, 0.0])
 def test_large_tokens_use_a_file(tmp_path, monkeypatch, largest):
     """What the cache holds of each text, whichever shard that is in; nothing of it where nobody asks."""
-    monkeypatch.setattr("vla.batches.corpus._MAX_MEMORY_SHARE", largest)
+    monkeypatch.setattr("vla.batches.corpus_reader._MAX_MEMORY_SHARE", largest)
     spec, encoder = FeatureSpec("toy", "8", "none", "none", "fps=2", 8), Encoder("8")
     cache = FeatureCache.create(tmp_path, spec, EncoderSource("toy", "8", ""))
     told = [

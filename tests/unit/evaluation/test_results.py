@@ -9,7 +9,7 @@ import pytest
 from vla.errors import CacheError, UsageError
 from vla.evaluation.report_file import EvaluationReport, load, save
 from vla.evaluation.results import BaselineScores, MetricResult, PerQueryScores, metric_results
-from vla.metrics.bootstrap import interval, median_interval
+from vla.metrics.bootstrap import estimate
 
 FIGURE = MetricResult(
     "text to video",
@@ -48,10 +48,12 @@ def test_median_interval_matches_naive_loop():
         np.median(np.concatenate([values[videos == names[i]] for i in row])) for row in drawn
     ]
     wanted = np.quantile(medians, [0.05, 0.95])
-    assert median_interval(values, 0.9, 300, 9, videos) == pytest.approx(tuple(wanted))
-    assert median_interval(np.full(5, 7.0)) == (7.0, 7.0)
+    found = estimate(values, 0.9, 300, 9, videos, median=True)
+    assert found.interval == pytest.approx(tuple(wanted))
+    assert found.value == np.median(values)
+    assert estimate(np.full(5, 7.0), median=True).interval == (7.0, 7.0)
     with pytest.raises(UsageError, match="at least one"):
-        median_interval(np.zeros(0))
+        estimate(np.zeros(0), median=True)
 
 
 def test_value_is_rounded_mean_or_median():
@@ -59,8 +61,9 @@ def test_value_is_rounded_mean_or_median():
     assert PerQueryScores(by_query, videos).value == pytest.approx(200 / 3)
     assert PerQueryScores(by_query, videos, digits=2).value == 66.67
     assert PerQueryScores(np.array([4.0, 1.0, 2.0, 9.0]), np.arange(4), median=True).value == 3.0
-    assert PerQueryScores(by_query, videos).interval(5) == interval(
-        by_query, seed=5, clusters=videos
+    assert (
+        PerQueryScores(by_query, videos).interval(5)
+        == estimate(by_query, seed=5, clusters=videos).interval
     )
 
 
@@ -133,7 +136,7 @@ def test_gain_is_paired_by_query():
     hard, videos = rng.random(60) * 80, rng.integers(0, 12, 60)
     ours, frozen = PerQueryScores(hard + 2 + rng.random(60), videos), PerQueryScores(hard, videos)
     found = metric_results("t", {"R@1": ours}, {"R@1": frozen}, BaselineScores(), {}, {}, 3)[0]
-    assert found.gain == interval(ours.by_query - hard, seed=3, clusters=videos)
+    assert found.gain == estimate(ours.by_query - hard, seed=3, clusters=videos).interval
     # what makes queries hard for both is in neither end
     assert 2 < found.gain[0] < found.gain[1] < 3 < found.high - found.low
     assert (found.gain_sign, replace(found, measure="MnR").gain_sign) == (1, -1)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import vla
-from vla.batches.corpus import join_question_answer, load_corpus, texts_to_cache
+from vla.batches.corpus import join_question_answer
+from vla.batches.corpus_reader import load_corpus, texts_to_cache
 from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
 from vla.errors import MissingError, SpecMismatchError, UsageError

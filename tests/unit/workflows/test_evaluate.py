@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vla
-from vla.batches.corpus import load_corpus
+from vla.batches.corpus_reader import load_corpus
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.captions import store as caption_store

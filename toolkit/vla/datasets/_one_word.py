@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vla.datasets._reading import read_each
-from vla.datasets._rows import Row, reader
+from vla.datasets._row_annotations import reader
+from vla.datasets._rows import Row
 from vla.datasets.base import Annotation, Question
 
 SUFFIXES = (".json", ".jsonl")

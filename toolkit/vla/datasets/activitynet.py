@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from vla.datasets._json import kind_of
 from vla.datasets._reading import Problems, read_each
-from vla.datasets._rows import Row, annotations_of, read_members
+from vla.datasets._row_annotations import annotations_of
+from vla.datasets._rows import Row, read_members
 from vla.datasets.base import Annotation
 
 _SPLITS = ("train", "val_1", "val_2")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from vla.datasets._reading import Problems, read_each
-from vla.datasets._rows import Row, Rows, annotations_of, read_rows
+from vla.datasets._row_annotations import annotations_of
+from vla.datasets._rows import Row, Rows, read_rows
 from vla.datasets.base import Annotation, Question
 from vla.errors import AnnotationError
 

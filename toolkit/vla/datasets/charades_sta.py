@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from vla.datasets._reading import Problems, read_each
-from vla.datasets._rows import Row, annotations_of, read_rows, read_with_suffix, reader
+from vla.datasets._row_annotations import annotations_of, reader
+from vla.datasets._rows import Row, read_rows, read_with_suffix
 from vla.datasets._times import seconds, spans_of
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from vla.datasets._reading import read_each
-from vla.datasets._rows import Row, reader
+from vla.datasets._row_annotations import reader
+from vla.datasets._rows import Row
 from vla.datasets._times import Spans
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from vla.datasets._reading import Problems, read_each
-from vla.datasets._rows import Row, annotations_of, read_rows
+from vla.datasets._row_annotations import annotations_of
+from vla.datasets._rows import Row, read_rows
 from vla.datasets._times import Spans, seconds, spans_of
 from vla.datasets.base import Annotation, Question
 from vla.errors import AnnotationError

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from vla.datasets._reading import read_each
-from vla.datasets._rows import Row, reader
+from vla.datasets._row_annotations import reader
+from vla.datasets._rows import Row
 from vla.datasets.base import Annotation
 
 _COLUMNS = (

@@ -8,14 +8,8 @@ from typing import Any, ClassVar
 
 from vla.datasets._json import elements, members, parse_file
 from vla.datasets._reading import Problems, read_each, split_from_name
-from vla.datasets._rows import (
-    Row,
-    annotations_of,
-    from_objects,
-    read_rows,
-    read_with_suffix,
-    reader,
-)
+from vla.datasets._row_annotations import annotations_of, reader
+from vla.datasets._rows import Row, from_objects, read_rows, read_with_suffix
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
 

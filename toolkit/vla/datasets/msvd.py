@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from vla.datasets._reading import Problems, read_each, read_text, split_from_name
-from vla.datasets._rows import Row, annotations_of, read_members, read_rows, read_with_suffix
+from vla.datasets._row_annotations import annotations_of
+from vla.datasets._rows import Row, read_members, read_rows, read_with_suffix
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from vla.datasets._json import kind_of
 from vla.datasets._reading import Problems, read_each
-from vla.datasets._rows import Row, read_members, reader
+from vla.datasets._row_annotations import reader
+from vla.datasets._rows import Row, read_members
 from vla.datasets.base import Annotation, Question
 from vla.errors import AnnotationError
 

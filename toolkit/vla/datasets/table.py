@@ -3,64 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from vla.datasets._columns import (
-    CAPTION,
-    ID,
-    SPLIT,
-    VIDEO,
-    TimeColumns,
-    find_time_columns,
-    first_of,
-    look_like_times,
-    role_of,
-    video_and_caption,
-)
 from vla.datasets._pairs import parse_list, parse_texts
-from vla.datasets._questions import (
-    QuestionColumns,
-    flat_question,
-    question_columns,
-    question_from_object,
-)
+from vla.datasets._questions import flat_question, question_from_object
 from vla.datasets._reading import Problems, read_each
 from vla.datasets._rows import Row, Rows, read_rows, text_of
+from vla.datasets._table_columns import WINDOWS, TableColumns, table_columns
 from vla.datasets._times import Spans, check_span, is_missing
 from vla.datasets.base import Annotation, Question
 from vla.errors import AnnotationError
 from vla.omissions import Omissions
 
-_USUAL_NAMES = {"video": VIDEO, "caption": CAPTION}
-_WINDOWS = ("relevant_windows", "spans")
 # `vla import` writes all of these fields, and the other fields of an annotation if they are not
 # empty.
 _ANNOTATION_FIELDS = frozenset(("query_id", "query", "video", "spans", "split", "source"))
-_MAX_LISTED_NAMES = 8
-# One of these without its counterpart is a fault of the file; other names may have another meaning.
-_PLAIN_TIMES = frozenset(("start", "start_time", "st", "end", "end_time", "et"))
-
 # Line, id in the row, annotation.
 _ParsedRow = tuple[int, str, Annotation]
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Columns by their roles; empty if the file has none."""
-
-    video: str
-    caption: str
-    split: str
-    id: str
-    times: TimeColumns
-    question: QuestionColumns
-
-    @property
-    def names(self) -> frozenset[str]:
-        plain = frozenset((self.video, self.caption, self.split, self.id, *_WINDOWS))
-        return plain | self.times.columns | self.question.columns
 
 
 class Dataset:
@@ -130,7 +91,11 @@ class Dataset:
         is_ours = not any(self._column_names.values()) and any(
             row.cells.keys() >= _ANNOTATION_FIELDS for row in rows.rows
         )
-        columns = self._columns(rows, problems) if rows.rows and not is_ours else None
+        columns = (
+            table_columns(rows, self._column_names, problems) if rows.rows and not is_ours else None
+        )
+        for name in columns.unused_times(rows) if columns else ():
+            self.omissions.add("time-column", name)
         skipped_before = self.omissions.counts.get("row", 0)
         parsed_rows = list(self._annotations(rows, columns, problems)) if columns or is_ours else []
         annotations = _deduplicate(parsed_rows, problems)
@@ -140,87 +105,8 @@ class Dataset:
             raise AnnotationError(f"{path} has no captions: all {num_empty} are empty")
         return annotations
 
-    def _columns(self, rows: Rows, problems: Problems) -> _Columns | None:
-        """Return the columns of the file by role; None if a required one is missing."""
-        column_list = f"the columns are: {', '.join(rows.columns):.500}"
-        by_name = {name.casefold(): name for name in reversed(rows.columns)} | {
-            name: name for name in rows.columns
-        }
-        named_columns = {
-            role: by_name.get(name) or by_name.get(name.casefold(), "")
-            for role, name in self._column_names.items()
-            if name
-        }
-        for role, column in named_columns.items():
-            if not column:
-                problems.add(
-                    rows.header_line,
-                    f"there is no column {self._column_names[role]!r}; {column_list}",
-                )
-        cells = [row.cells for row in rows.rows]
-        question = question_columns(rows.columns)
-        video, caption = video_and_caption(rows.columns, cells)
-        question_text = first_of(("question",), rows.columns)
-        if (
-            question_text
-            and question.columns
-            and any(isinstance(row.get(question_text), str) for row in cells)
-        ):
-            caption = question_text
-        roles = {
-            "video": named_columns.get("video", video),
-            "caption": named_columns.get("caption", caption),
-        }
-        for role, usual in _USUAL_NAMES.items():
-            if not roles[role] and role not in named_columns:
-                names = f"{', '.join(usual[:_MAX_LISTED_NAMES])}, ..."
-                problems.add(
-                    rows.header_line,
-                    f"no {role} column ({names}); name it by {role}_column=; {column_list}",
-                )
-        if not all(roles.values()):
-            return None
-        is_question = roles["caption"] == question_text
-        split = named_columns.get("split") or first_of(SPLIT, rows.columns)
-        query_id = first_of(ID, rows.columns)
-        other_roles = {
-            *roles.values(),
-            split,
-            query_id,
-            *_WINDOWS,
-            *(question.columns if is_question else ()),
-        }
-        times = self._times(rows, named_columns, other_roles, problems)
-        flat = question if is_question else QuestionColumns()
-        columns = _Columns(roles["video"], roles["caption"], split, query_id, times, flat)
-        for name in look_like_times([c for c in rows.columns if c not in columns.names], cells):
-            self.omissions.add("time-column", name)
-        return columns
-
-    def _times(
-        self, rows: Rows, named_columns: dict[str, str], other_roles: set[str], problems: Problems
-    ) -> TimeColumns:
-        times = find_time_columns(rows.columns, [row.cells for row in rows.rows], other_roles)
-        start, end = (named_columns.get(role) or getattr(times, role) for role in ("start", "end"))
-        if named_columns.get("start") or named_columns.get("end"):
-            times = TimeColumns(start, end, length="" if end else times.length, rate=times.rate)
-        plain = [
-            c for c in rows.columns if c not in other_roles and role_of(c)[0] in ("start", "end")
-        ]
-        lone = start or end or next((c for c in plain if c.casefold() in _PLAIN_TIMES), "")
-        if lone and not (times.pair or (times.start and (times.end or times.length))):
-            other = (
-                "end"
-                if role_of(lone)[0] == "start" or lone == named_columns.get("start")
-                else "start"
-            )
-            columns = f"the columns are: {', '.join(rows.columns):.500}"
-            problems.add(rows.header_line, f"column {lone!r} but no {other} column; {columns}")
-            return TimeColumns()
-        return times
-
     def _annotations(
-        self, rows: Rows, columns: _Columns | None, problems: Problems
+        self, rows: Rows, columns: TableColumns | None, problems: Problems
     ) -> Iterator[_ParsedRow]:
         for row in rows.rows:
             try:
@@ -235,7 +121,7 @@ class Dataset:
             except AnnotationError as error:
                 problems.add(row.line, f"{row.item}: {error}" if row.item else str(error))
 
-    def _of_row(self, row: Row, columns: _Columns) -> list[Annotation]:
+    def _of_row(self, row: Row, columns: TableColumns) -> list[Annotation]:
         for name in (columns.video, columns.caption):
             if name not in row.cells:
                 raise AnnotationError(f"no {name!r} here")
@@ -272,16 +158,12 @@ def _captions(row: Row, column: str) -> list[str]:
     return ["" if is_missing(caption) else text_of(column, caption) for caption in values]
 
 
-def _spans(row: Row, columns: _Columns, captions: int) -> list[Spans]:
+def _spans(row: Row, columns: TableColumns, captions: int) -> list[Spans]:
     """Return the spans of each caption of a row: one each if there are as many times as captions."""
     pairs = columns.times.pairs(row.cells)
     for pair in pairs:
         check_span(*pair)
-    names = [
-        name
-        for name in _WINDOWS
-        if not is_missing(row.cells.get(name)) and name not in columns.names - {*_WINDOWS}
-    ]
+    names = [name for name in WINDOWS if not is_missing(row.cells.get(name))]
     if names:
         if pairs or len(names) > 1:
             raise AnnotationError(
@@ -300,7 +182,7 @@ def _spans(row: Row, columns: _Columns, captions: int) -> list[Spans]:
     return [(pair,) for pair in pairs]
 
 
-def _question(row: Row, columns: _Columns) -> Question | None:
+def _question(row: Row, columns: TableColumns) -> Question | None:
     """Return the question of a row; None if it is a caption."""
     record = row.cells.get("question")
     if isinstance(record, dict) and columns.caption != "question":
@@ -308,7 +190,7 @@ def _question(row: Row, columns: _Columns) -> Question | None:
     return flat_question(row.cells, columns.question) if columns.question.columns else None
 
 
-def _metadata(row: Row, columns: _Columns) -> tuple[tuple[str, str], ...]:
+def _metadata(row: Row, columns: TableColumns) -> tuple[tuple[str, str], ...]:
     """Return the texts and numbers in columns without a role; lists, objects and blank cells are
     skipped.
     """

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from vla.metrics.bootstrap import interval, median_interval
+from vla.metrics.bootstrap import estimate
 from vla.storage import records
 from vla.storage.records import LATE, AnyFloat, Count
 
@@ -54,9 +54,7 @@ class PerQueryScores:
 
     def interval(self, seed: int) -> tuple[float, float]:
         """Return the ends of the 95 % bootstrap interval."""
-        if self.median:
-            return median_interval(self.by_query, seed=seed, clusters=self.videos)
-        return interval(self.by_query, seed=seed, clusters=self.videos)
+        return estimate(self.by_query, seed=seed, clusters=self.videos, median=self.median).interval
 
     def gain_over(self, others: PerQueryScores, seed: int) -> tuple[float, float] | None:
         """Return the ends of the 95 % interval of the paired difference.
@@ -65,7 +63,8 @@ class PerQueryScores:
         """
         if self.median or self.by_query.shape != others.by_query.shape:
             return None
-        return interval(self.by_query - others.by_query, seed=seed, clusters=self.videos)
+        gains = self.by_query - others.by_query
+        return estimate(gains, seed=seed, clusters=self.videos).interval
 
 
 ScoreTable = dict[str, PerQueryScores]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vla.batches.corpus import text_vectors
+from vla.batches.corpus_reader import text_vectors
 from vla.cache.store import FeatureCache
 from vla.datasets.base import Annotation
 from vla.encoders.base import TextEncoder

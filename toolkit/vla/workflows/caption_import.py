@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vla.arguments import Paths
-from vla.batches.corpus import texts_to_cache
+from vla.batches.corpus_reader import texts_to_cache
 from vla.cache.build import ExtractReport
 from vla.cache.store import FeatureCache
 from vla.captions import store as caption_store

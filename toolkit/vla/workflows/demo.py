@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.batches.corpus import load_corpus
+from vla.batches.corpus_reader import load_corpus
 from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.errors import UsageError

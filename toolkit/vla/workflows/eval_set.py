@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vla.arguments import Paths
-from vla.batches.corpus import Corpus, Query, load_corpus, texts_to_cache
+from vla.batches.corpus import Corpus, Query
+from vla.batches.corpus_reader import load_corpus, texts_to_cache
 from vla.cache.store import FeatureCache
 from vla.captions import store as caption_store
 from vla.captions.matching import match

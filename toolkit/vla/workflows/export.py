@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.batches.corpus import text_vectors
+from vla.batches.corpus_reader import text_vectors
 from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
 from vla.datasets.base import Annotation

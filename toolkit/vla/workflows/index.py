@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.batches.corpus import text_vectors
+from vla.batches.corpus_reader import text_vectors
 from vla.cache.plan import missing_files
 from vla.cache.store import FeatureCache, active_cache
 from vla.errors import CacheError, MissingError

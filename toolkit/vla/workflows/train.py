@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from vla.arguments import Paths
-from vla.batches.corpus import load_corpus, texts_to_cache
+from vla.batches.corpus_reader import load_corpus, texts_to_cache
 from vla.cache.store import FeatureCache, active_cache
 from vla.datasets.base import Annotation
 from vla.encoders._device import choose_device

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vla.batches.corpus import load_corpus
+from vla.batches.corpus_reader import load_corpus
 from vla.cache.store import FeatureCache
 from vla.captions import store as caption_store
 from vla.datasets._fitting import fit_spans
