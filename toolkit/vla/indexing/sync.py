@@ -22,8 +22,9 @@ from vla.indexing.compaction import FLAT, FLAT_BYTES, compact_index, is_exact
 from vla.indexing.config import IndexConfig
 from vla.indexing.diff import IndexDiff, diff_index, drop_deleted, key_of
 from vla.indexing.fragments import Fragment
+from vla.indexing.search_index import SearchIndex
 from vla.indexing.segments import SEGMENTATION, Segmenter, windows_and_changes
-from vla.indexing.store import SearchIndex, remove_orphans, save_fragment, save_index
+from vla.indexing.store import remove_orphans, save_fragment, save_index
 from vla.model import AlignmentModel, pool_segments
 from vla.progress import Progress, ProgressCallback, silent
 

@@ -14,7 +14,8 @@ from vla.datasets._times import parse_seconds
 from vla.errors import AnnotationError, CacheError, UsageError
 from vla.hints import Hint, Note
 from vla.indexing.diff import diff_index
-from vla.indexing.store import SearchIndex, open_index
+from vla.indexing.search_index import SearchIndex
+from vla.indexing.store import open_index
 from vla.language.query_rewriting import question_to_caption
 from vla.model import zero_shot_model
 from vla.naming.matching import NameMatcher
