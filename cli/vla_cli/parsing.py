@@ -1,4 +1,4 @@
-"""Parse query options: weighted texts, files of queries, durations, dates and video filters."""
+"""Parse query options: weighted texts, files of queries, durations and dates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 
 if TYPE_CHECKING:
     from vla.retrieval.duration_prior import DurationRange
-    from vla.retrieval.filters import VideoFilter
     from vla.retrieval.query import Weighted
 
 
@@ -52,26 +51,6 @@ def read_queries(path: Path) -> list[str]:
     if not queries:
         raise UsageError(f"no query in {path}: write one per line")
     return queries
-
-
-def video_filter(
-    include: list[str] | None, exclude: list[str] | None, min_duration: str | None, max_duration: str | None,
-    modified_after: str | None, modified_before: str | None, where: list[str] | None,
-) -> VideoFilter:  # fmt: skip
-    """Return the filter of the options; options that are not set do not filter."""
-    from vla.retrieval.filters import MetadataFilter, VideoFilter
-
-    bounds = {}
-    if min_duration is not None:
-        bounds["min_duration"] = seconds(min_duration, "--min-video-duration")
-    if max_duration is not None:
-        bounds["max_duration"] = seconds(max_duration, "--max-video-duration")
-    if modified_after is not None:
-        bounds["modified_after"] = timestamp(modified_after, "--modified-after")
-    if modified_before is not None:
-        bounds["modified_before"] = timestamp(modified_before, "--modified-before")
-    conditions = tuple(map(MetadataFilter.of, where or ()))
-    return VideoFilter(tuple(include or ()), tuple(exclude or ()), **bounds, where=conditions)
 
 
 def seconds(text: str, option: str) -> float:

@@ -40,7 +40,7 @@ import vla_cli.main
 done("import of the command")
 import vla
 from vla.workflows.encoder_choice import query_encoder
-from vla.workflows.search import Searcher, load_model, load_or_fit_hubness
+from vla.workflows.open_workspace import Searcher, load_model, load_or_fit_hubness
 done("import of the search")
 from vla.cache.store import FeatureCache
 from vla.model import zero_shot_model

@@ -82,7 +82,7 @@ DATA_NAMES = {
     "workflows/demo.py": {"found", "used"},
     "workflows/encoder_choice.py": {"prepared"},
     "workflows/index.py": {"measured", "unsupported"},
-    "workflows/search.py": {"num_unsupported", "unsupported"},
+    "workflows/open_workspace.py": {"num_unsupported", "unsupported"},
 }
 # Vague words that stand for a noun, where they are the whole name.
 VAGUE_NAMES = frozenset({"place", "some"})

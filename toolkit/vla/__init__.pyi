@@ -68,8 +68,8 @@ from vla.workflows.maintenance import gc as gc
 from vla.workflows.maintenance import info as info
 from vla.workflows.maintenance import list_videos as list_videos
 from vla.workflows.maintenance import remove as remove
-from vla.workflows.search import OpenWorkspace as OpenWorkspace
-from vla.workflows.search import open_workspace as open_workspace
+from vla.workflows.open_workspace import OpenWorkspace as OpenWorkspace
+from vla.workflows.open_workspace import open_workspace as open_workspace
 from vla.workflows.search import search as search
 from vla.workflows.train import DEFAULT_RUN as DEFAULT_RUN
 from vla.workflows.train import train as train

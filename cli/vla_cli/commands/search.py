@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vla_cli import filter_options as f
 from vla_cli import options as o
 from vla_cli.hits import print_csv, print_hit_omissions, print_hits, print_lines, print_paths
-from vla_cli.parsing import duration_range, read_queries, seconds, video_filter, weighted_texts
+from vla_cli.parsing import duration_range, read_queries, seconds, weighted_texts
 from vla_cli.render import print_json, print_message, progress_bars
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from vla.retrieval.hits import Hit
 
 _TEXTS = "Query texts"
-_FILTERS = "Video filters"
 _OUTPUT = "Output format"
 
 
@@ -57,8 +57,7 @@ def search(
         typer.Option(
             "--duration",
             help="Range of moment durations: 2-10, 30s-2m, 5- or any. Default: estimated from "
-            "timed captions if there are at "
-            "least 50.",
+            "timed captions if there are at least 50.",
             metavar="MIN-MAX",
             show_default=False,
         ),
@@ -146,78 +145,13 @@ def search(
             rich_help_panel=_TEXTS,
         ),
     ] = False,
-    include: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--include",
-            help="Search only videos that match this folder, file or pattern, e.g. '2024/*.mp4'. "
-            "Repeatable.",
-            metavar="PATTERN",
-            show_default=False,
-            rich_help_panel=_FILTERS,
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--exclude",
-            help="Skip videos that match this folder, file or pattern. Repeatable.",
-            metavar="PATTERN",
-            show_default=False,
-            rich_help_panel=_FILTERS,
-        ),
-    ] = None,
-    min_video_duration: Annotated[
-        str | None,
-        typer.Option(
-            "--min-video-duration",
-            help="Search only videos of at least this duration: 90, 1:30 or 2h.",
-            metavar="TIME",
-            show_default=False,
-            rich_help_panel=_FILTERS,
-        ),
-    ] = None,
-    max_video_duration: Annotated[
-        str | None,
-        typer.Option(
-            "--max-video-duration",
-            help="Search only videos of at most this duration.",
-            metavar="TIME",
-            show_default=False,
-            rich_help_panel=_FILTERS,
-        ),
-    ] = None,
-    modified_after: Annotated[
-        str | None,
-        typer.Option(
-            "--modified-after",
-            help="Search only files modified on DATE or later, e.g. 2024-05-01.",
-            metavar="DATE",
-            show_default=False,
-            rich_help_panel=_FILTERS,
-        ),
-    ] = None,
-    modified_before: Annotated[
-        str | None,
-        typer.Option(
-            "--modified-before",
-            help="Search only files modified before DATE.",
-            metavar="DATE",
-            show_default=False,
-            rich_help_panel=_FILTERS,
-        ),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--where",
-            help="Filter by a column of the caption table: camera=front, year>=2020, "
-            "place='*beach*'. Repeatable.",
-            metavar="CONDITION",
-            show_default=False,
-            rich_help_panel=_FILTERS,
-        ),
-    ] = None,
+    include: f.Include = None,
+    exclude: f.Exclude = None,
+    min_video_duration: f.MinVideoDuration = None,
+    max_video_duration: f.MaxVideoDuration = None,
+    modified_after: f.ModifiedAfter = None,
+    modified_before: f.ModifiedBefore = None,
+    where: f.Where = None,
     model: o.Model = None,
     pretrained: o.Pretrained = None,
     fps: o.Fps = None,
@@ -294,7 +228,7 @@ def search(
         )
         for text in texts
     ]  # fmt: skip
-    filters = video_filter(
+    filters = f.video_filter(
         include, exclude, min_video_duration, max_video_duration, modified_after, modified_before, where
     )  # fmt: skip
     choice = vla.EncoderChoice(model, pretrained, encoder, o.sampling_rule(fps), device, dtype)

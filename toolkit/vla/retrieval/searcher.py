@@ -18,8 +18,8 @@ from vla.hints import Hint
 from vla.indexing.search_index import SearchIndex
 from vla.model import AlignmentModel
 from vla.naming.matching import NameMatcher
-from vla.retrieval.candidates import Candidate
 from vla.retrieval.filters import Metadata, VideoFilter, check_columns, metadata_of
+from vla.retrieval.hit_converter import HitConverter
 from vla.retrieval.hits import Hit, Hits
 from vla.retrieval.hubness import HubnessCorrection
 from vla.retrieval.image_query import encode_image
@@ -107,7 +107,7 @@ class Searcher:
                 groups = self._ranking.moments(steps[0], k, per_video, video_mask)
             else:
                 groups = self._ranking.sequences(steps, query.within, k, per_video, video_mask)
-            return self._hits(groups, steps, query.title, video_mask)
+            return self._converter.hits(groups, steps, query.title, video_mask)
 
         hits = self._omit_missing(find, self.video_mask(filters))
         if max_fpr is None:
@@ -220,7 +220,7 @@ class Searcher:
     ) -> Hits:
         def find(video_mask: np.ndarray | None) -> Hits:
             groups = self._ranking.moments(query, k, per_video, video_mask, merge=merge)
-            return self._hits(groups, [query], query.text, video_mask)
+            return self._converter.hits(groups, [query], query.text, video_mask)
 
         return self._omit_missing(find, self.video_mask(filters))
 
@@ -268,66 +268,15 @@ class Searcher:
         if self.unsupported.issuperset(self.index.videos):
             raise MissingError(
                 "no false-positive rate is known here: the demo encoder knows nothing of these "
-                "videos. Leave the rate out, or "
-                "extract with another model"
+                "videos. Leave the rate out, or extract with another model"
             )
         if self.hubness_correction is None:
             raise MissingError(
                 "no false-positive rate is known here: either the index is out of date, or there "
-                "are neither "
-                "captions to compare with nor an encoder for queries of ours",
+                "are neither captions to compare with nor an encoder for queries of ours",
                 hint=Hint("index_or_caption"),
             )
         self.hubness_correction.check_max_fpr(max_fpr)
-
-    def _hits(
-        self,
-        groups: list[list[Candidate]],
-        steps: list[EncodedQuery],
-        title: str,
-        video_mask: np.ndarray | None,
-    ) -> Hits:
-        return Hits(
-            self._hit(rank, group, steps, title, video_mask) for rank, group in enumerate(groups, 1)
-        )
-
-    def _hit(
-        self,
-        rank: int,
-        group: list[Candidate],
-        steps: list[EncodedQuery],
-        title: str,
-        video_mask: np.ndarray | None,
-    ) -> Hit:
-        best, *near_duplicates = group
-        videos = [
-            v for v in self._videos.duplicates[best.video] if video_mask is None or video_mask[v]
-        ]
-        names = [self.index.videos[v] for v in videos]
-        paths = [self.workspace.video_path(name) for name in names]
-        existing = next((i for i, path in enumerate(paths) if path.exists()), None)
-        name, path = names[existing or 0], paths[existing or 0]
-        # Videos with imported features need not have files.
-        is_elsewhere = existing is None and self.index.spec.is_imported
-        step_spans, confidences = [], [self._ranking.confidence(steps[0], best)]
-        if best.sequence is not None:
-            spans, peaks = best.sequence.spans, best.sequence.peaks
-            confidences = [
-                self._ranking.confidence(s, best, span)
-                for s, span in zip(steps, spans, strict=True)
-            ]
-            rows = zip(steps, spans.tolist(), peaks.tolist(), strict=True)
-            step_spans = [(step.text, *span, peak) for step, span, peak in rows]
-        numbers = [c for c in confidences if c is not None]
-        start, end = best.span.tolist()
-        return Hit(
-            rank, best.score, name, "" if is_elsewhere else str(path), start, end, best.peak, title,
-            is_missing=existing is None and not is_elsewhere,
-            confidence=min(numbers) if len(numbers) == len(confidences) and name not in self.unsupported else None,
-            duplicates=tuple(n for n in names if n != name),
-            near_duplicates=tuple((self.index.videos[c.video], *c.span.tolist()) for c in near_duplicates),
-            steps=tuple(step_spans),
-        )  # fmt: skip
 
     @cached_property
     def _videos(self) -> IndexedVideos:
@@ -336,6 +285,10 @@ class Searcher:
     @cached_property
     def _ranking(self) -> Ranking:
         return Ranking(self._videos, self.config)
+
+    @cached_property
+    def _converter(self) -> HitConverter:
+        return HitConverter(self._ranking, self.workspace, self.unsupported)
 
     @cached_property
     def names(self) -> NameMatcher:

@@ -25,7 +25,7 @@ from vla.training.checkpoint import load_model
 from vla.workflows.encoder_choice import EncoderChoice
 from vla.workflows.extract import extract
 from vla.workflows.index import index
-from vla.workflows.search import open_workspace
+from vla.workflows.open_workspace import open_workspace
 from vla.workflows.train import DEFAULT_RUN, train
 from vla.world.clips import Clip, plan_clips, write_captions, write_clips
 from vla.world.language import mentions_appearance
