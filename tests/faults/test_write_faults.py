@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vla.batches.segment_pooling import pool_segments
 from vla.cache.maintenance import unused_shards
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
@@ -33,7 +34,7 @@ from vla.indexing.config import IndexConfig
 from vla.indexing.segments import windows_and_changes
 from vla.indexing.store import open_index, save_index, unused_files
 from vla.indexing.sync import RunModel, build_index, sync_index
-from vla.model import AlignmentModel, ModelConfig, pool_segments
+from vla.model import AlignmentModel, ModelConfig
 from vla.retrieval.searcher import Searcher
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
