@@ -12,13 +12,14 @@ import numpy as np
 import vla
 from vla.batches.corpus import Corpus
 from vla.batches.corpus_reader import load_corpus
+from vla.batches.segment_pooling import Segments, pool_segments
 from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
 from vla.evaluation.predictions import rank_moments
 from vla.metrics.average_precision import average_precisions
 from vla.metrics.corpus_moments import first_hit_ranks
 from vla.metrics.retrieval import ranks
-from vla.model import AlignmentModel, Segments, pool_segments
+from vla.model import AlignmentModel
 from vla.spans import nms
 from vla.storage.workspace import Workspace
 

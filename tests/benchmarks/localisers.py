@@ -42,6 +42,7 @@ import vla
 from support.shared_data import SHARED
 from vla.batches.corpus import Corpus, sliding_windows
 from vla.batches.corpus_reader import load_corpus
+from vla.batches.segment_pooling import pool_segments
 from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.datasets._open import read_annotations
@@ -49,7 +50,7 @@ from vla.evaluation.head_answers import answer
 from vla.evaluation.moment_protocol import in_video
 from vla.features import FrameFeatures
 from vla.indexing.segments import Segmenter, segment_by_kts, windows_and_changes
-from vla.model import AlignmentModel, pool_segments, zero_shot_model
+from vla.model import AlignmentModel, zero_shot_model
 from vla.retrieval import moments, similarity_curve
 from vla.retrieval.similarity_curve import smooth
 from vla.spans import iou, nms

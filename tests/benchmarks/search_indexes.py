@@ -26,7 +26,8 @@ from pathlib import Path
 import numpy as np
 
 from vla.indexes import _faiss
-from vla.indexing import autotune
+from vla.indexing.autotune import CANDIDATES
+from vla.indexing.benchmark import GroundTruth, VectorSource, as_fragment, benchmark_index
 from vla.indexing.fragments import exhaustive
 
 K = 10
@@ -76,11 +77,11 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def ours(
-    name: str, source: autotune._Source, truth: autotune._GroundTruth, recall: float
+    name: str, source: VectorSource, truth: GroundTruth, recall: float
 ) -> tuple[Search, float, float, str]:
     """A search, seconds to build, bytes for a vector, and how it was set up."""
-    index, row = autotune._benchmark(name, source, truth, recall, None)
-    part = autotune._as_fragment(index, source.vectors, row.depth)
+    index, row = benchmark_index(name, source, truth, recall, None)
+    part = as_fragment(index, source.vectors, row.depth)
     how = f"{row.lists} lists, {row.probes} probed, {row.depth} scored anew" if row.depth else ""
     return (lambda q: part.search(q[None], K)[1][0]), row.build_seconds, row.bytes_per_vector, how
 
@@ -198,7 +199,7 @@ def kept(file: Path, build: Callable[[], None]) -> float:
     return float(note.read_text())
 
 
-def found_by(search: Search, truth: autotune._GroundTruth, vectors: np.ndarray) -> float:
+def found_by(search: Search, truth: GroundTruth, vectors: np.ndarray) -> float:
     """Recall@10."""
     ids = [search(q) for q in truth.queries]
     return truth.recall(
@@ -209,7 +210,7 @@ def found_by(search: Search, truth: autotune._GroundTruth, vectors: np.ndarray) 
 
 
 def with_least_effort(
-    at: Callable[[int], Search], truth: autotune._GroundTruth, vectors: np.ndarray, recall: float
+    at: Callable[[int], Search], truth: GroundTruth, vectors: np.ndarray, recall: float
 ) -> tuple[Search, str]:
     for effort in (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560):
         if min(found_by(at(effort), truth.half(half), vectors) for half in (0, 1)) >= recall:
@@ -225,19 +226,19 @@ def main() -> None:
     parser.add_argument("--recall", type=float, default=0.99)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2, help="to build with")
-    parser.add_argument("--ours", nargs="*", default=list(autotune.CANDIDATES))
+    parser.add_argument("--ours", nargs="*", default=list(CANDIDATES))
     parser.add_argument("--peers", nargs="*", default=[])
     a = parser.parse_args()
     a.folder.mkdir(parents=True, exist_ok=True)
     vectors = rows_like_segments(a.folder / "vectors.f16", a.rows, a.dim)
     queries = queries_like_texts(vectors, a.queries)
     best = exhaustive(vectors, queries, K)[0]
-    truth = autotune._GroundTruth(queries, best[:, -1])
+    truth = GroundTruth(queries, best[:, -1])
     print(
         f"{a.rows} vectors of {a.dim}; best cosine of a query {best[:, 0].mean():.2f}", flush=True
     )
     _faiss.set_num_threads(a.threads)
-    source = autotune._Source(vectors)
+    source = VectorSource(vectors)
     began = time.process_time()
     if set(a.ours) - {"faiss_flat"}:
         _ = source.assignments

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from _searched import Searched, collages
 
 from vla.batches.corpus import sliding_windows
+from vla.batches.segment_pooling import pool_segments
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
 from vla.features import FeatureSpec, TextFeatures
@@ -34,7 +35,7 @@ from vla.indexing.segments import Segmenter, segment_by_kts, windows_and_changes
 from vla.indexing.sync import build_index
 from vla.metrics.corpus_moments import first_hit_ranks
 from vla.metrics.retrieval import PARTIAL_RECALLS, ranks
-from vla.model import AlignmentModel, pool_segments
+from vla.model import AlignmentModel
 from vla.retrieval.duration_prior import DurationRange
 from vla.retrieval.hubness import HubnessCorrection, estimate_hubness
 from vla.retrieval.moments import SegmentScores

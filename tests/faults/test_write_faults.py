@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vla.batches.segment_pooling import pool_segments
 from vla.cache.maintenance import unused_shards
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
@@ -28,12 +29,12 @@ from vla.datasets.base import Annotation
 from vla.encoders.toy import Encoder
 from vla.errors import MissingError, VlaError
 from vla.features import FrameFeatures
-from vla.indexing import autotune, sync
+from vla.indexing import autotune, benchmark, sync
 from vla.indexing.config import IndexConfig
 from vla.indexing.segments import windows_and_changes
 from vla.indexing.store import open_index, save_index, unused_files
 from vla.indexing.sync import RunModel, build_index, sync_index
-from vla.model import AlignmentModel, ModelConfig, pool_segments
+from vla.model import AlignmentModel, ModelConfig
 from vla.retrieval.searcher import Searcher
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
@@ -421,12 +422,10 @@ def test_an_index_that_grows_survives_a_kill_at_any_point(
 ):
     """Videos come, go, change and are renamed; a search finds what was there before, or after, or, bit by bit, between."""
     monkeypatch.setattr(sync, "FLAT_BYTES", 1 if "bit" in how else 50_000_000)
-    for name, few in (
-        ("_QUERIES", 10),
-        ("_NUM_TIMINGS", 1),
-        ("_DEPTHS", (50,)),
-    ):  # what is measured is no matter here
-        monkeypatch.setattr(autotune, name, few)
+    # What is measured is no matter here.
+    monkeypatch.setattr(autotune, "_QUERIES", 10)
+    monkeypatch.setattr(benchmark, "_NUM_TIMINGS", 1)
+    monkeypatch.setattr(benchmark, "_DEPTHS", (50,))
     cache = FeatureCache.create(tmp_path / "cache", SPEC, SOURCE)
     for seed, name in enumerate(("gone", "changed", "old name", "same")):
         cache.add_video(features(name, seed, 40), receipt(name, seed, 40))

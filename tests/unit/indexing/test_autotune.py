@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from vla.errors import CacheError, UsageError
 from vla.indexes import registry
 from vla.indexes.base import NO_ID
-from vla.indexing import autotune, compaction
-from vla.indexing.autotune import autotune_index, synthetic_queries
+from vla.indexing import benchmark, compaction
+from vla.indexing.autotune import CANDIDATES, autotune_index, synthetic_queries
 from vla.indexing.config import IndexConfig, parse_bytes
 from vla.indexing.fragments import Fragment, FragmentedIndex, exhaustive, rerank
 
@@ -63,7 +63,7 @@ def work(part, queries):
 
 
 def test_less_recall_is_less_work(monkeypatch):
-    monkeypatch.setattr(autotune, "_time_searches", work)
+    monkeypatch.setattr(benchmark, "_time_searches", work)
     vectors, queries = clustered(6000), clustered(200, seed=2)
     little, much = (
         autotune_index(vectors, queries, IndexConfig("faiss_ivf", recall=r)).benchmarks[0]
@@ -76,12 +76,12 @@ def test_less_recall_is_less_work(monkeypatch):
 
 def test_of_what_finds_enough_the_fastest_is_taken(monkeypatch):
     """Against all settings there are, one after the other."""
-    monkeypatch.setattr(autotune, "_time_searches", work)
+    monkeypatch.setattr(benchmark, "_time_searches", work)
     vectors, queries = clustered(3000), clustered(200, seed=2)
     chosen = autotune_index(vectors, queries, IndexConfig("faiss_ivf_rabitq", recall=0.9))
     enough = []
     for probes in [2**i for i in range(7)]:
-        for depth in autotune._DEPTHS:
+        for depth in benchmark._DEPTHS:
             chosen.index.nprobe, of_half = probes, queries[::2]
             if true_recall(vectors, of_half, chosen.index, depth) >= 0.9:
                 enough.append(probes * 3000 / chosen.index.nlist + 20 * depth)
@@ -101,7 +101,7 @@ def test_memory_is_kept_to():
             chosen.backend in fit
             and len(chosen.index.to_bytes()) * chosen.index.memory_factor <= megabytes * 1e6
         )
-        assert [m.backend for m in chosen.benchmarks] == list(autotune.CANDIDATES)
+        assert [m.backend for m in chosen.benchmarks] == list(CANDIDATES)
         assert [m.backend for m in chosen.benchmarks if m.chosen] == [
             chosen.backend
         ] and not chosen.notes
@@ -120,7 +120,7 @@ def test_where_nothing_fits_the_smallest_is_taken_and_it_is_said():
 
 def test_where_nothing_finds_enough_it_is_said(monkeypatch):
     """One candidate scored anew for each wanted, of very rough estimates."""
-    monkeypatch.setattr(autotune, "_DEPTHS", (10,))
+    monkeypatch.setattr(benchmark, "_DEPTHS", (10,))
     monkeypatch.setattr(
         Fragment,
         "search",

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vla
+from vla.batches.segment_pooling import pool_segments
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
 from vla.encoders.toy import Encoder
@@ -21,7 +22,7 @@ from vla.indexing.diff import diff_index
 from vla.indexing.segments import SEGMENTATION, windows_and_changes
 from vla.indexing.store import open_index, save_index, unused_files
 from vla.indexing.sync import RunModel, build_index, sync_index
-from vla.model import AlignmentModel, ModelConfig, pool_segments
+from vla.model import AlignmentModel, ModelConfig
 from vla.storage import atomic
 
 DIM = 12

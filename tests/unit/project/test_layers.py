@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 SOURCES = {"vla": ROOT / "toolkit" / "vla", "vla_cli": ROOT / "cli" / "vla_cli"}
 # Lines are at most 100 characters; with 120, as they were, the same files had at most 320.
-MAX_LINES = 370
+MAX_LINES = 320
 
 RANKS = (
     # Values, and what they are stored and named with.

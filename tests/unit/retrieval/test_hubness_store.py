@@ -8,11 +8,12 @@ import pytest
 import vla
 from support.refusals import refused
 from vla.batches.corpus import pool_chunks
+from vla.batches.segment_pooling import pool_segments
 from vla.cache.store import active_cache
 from vla.errors import MissingError, ResourceError, UsageError
 from vla.hints import Hint
 from vla.indexing.segments import windows_and_changes
-from vla.model import pool_segments, zero_shot_model
+from vla.model import zero_shot_model
 from vla.retrieval import hubness_store
 from vla.retrieval.hubness import estimate_hubness
 from vla.retrieval.query_bank import default_queries

@@ -14,6 +14,7 @@ from support.naive_search import overlap
 from support.refusals import refused
 from vla.batches.collate import build_batch
 from vla.batches.corpus import Corpus, Query
+from vla.batches.segment_pooling import pool_segments
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
 from vla.encoders.toy import Encoder
@@ -25,7 +26,7 @@ from vla.indexes import registry as indexes
 from vla.indexing.segments import windows_and_changes
 from vla.indexing.store import SCHEMA, open_index, save_index
 from vla.indexing.sync import build_index
-from vla.model import AlignmentModel, ModelConfig, pool_segments
+from vla.model import AlignmentModel, ModelConfig
 from vla.retrieval.hubness import estimate_hubness
 from vla.retrieval.scorers import RankingConfig
 from vla.retrieval.searcher import Searcher

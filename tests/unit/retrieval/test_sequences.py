@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from support.naive_search import overlap, smooth
 from unit.retrieval.test_searcher import ENCODER, filled, searcher, unit, with_correction
+from vla.batches.segment_pooling import pool_segments
 from vla.indexes import registry as indexes
 from vla.indexing.segments import windows_and_changes
-from vla.model import pool_segments
 from vla.retrieval.filters import VideoFilter
 from vla.retrieval.query import Query
 from vla.retrieval.scorers import RankingConfig

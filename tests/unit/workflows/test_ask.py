@@ -8,12 +8,12 @@ import pytest
 import vla
 from vla.batches.corpus import join_question_answer
 from vla.batches.corpus_reader import load_corpus, texts_to_cache
+from vla.batches.segment_pooling import pool_segments
 from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
 from vla.errors import MissingError, SpecMismatchError, UsageError
 from vla.evaluation.head_answers import answer
 from vla.metrics.question_answering import predicted_counts
-from vla.model import pool_segments
 from vla.training.checkpoint import load_model
 from vla.workflows.ask import ask
 from vla.workflows.encoder_choice import encoder_of

@@ -9,10 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from vla.batches.corpus import Corpus, Query
+from vla.batches.segment_pooling import Segments, pool_segments
 from vla.evaluation.head_answers import HeadAnswers, answer
 from vla.evaluation.search_metrics import Retriever
 from vla.features import FrameFeatures
-from vla.model import AlignmentModel, Segments, pool_segments
+from vla.model import AlignmentModel
 from vla.spans import frames_in, iou, nms
 
 _MAX_OVERLAP = 0.5

@@ -18,7 +18,8 @@ from vla.indexes.base import Index
 from vla.indexing.autotune import autotune_index, synthetic_queries
 from vla.indexing.config import AUTO, IndexBenchmark, IndexConfig
 from vla.indexing.fragments import Fragment, iter_blocks
-from vla.indexing.store import SearchIndex, save_fragment
+from vla.indexing.search_index import SearchIndex
+from vla.indexing.store import save_fragment
 from vla.indexing.vector_files import check_vectors, open_memmap, save_vectors
 from vla.progress import ProgressCallback, silent
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache
-from vla.indexing.store import SearchIndex
+from vla.indexing.search_index import SearchIndex
 from vla.storage import atomic
 
 FragmentRow = tuple[int, int]

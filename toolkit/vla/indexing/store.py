@@ -1,5 +1,4 @@
-"""Storage of an index: fragments, the meaning of their rows, and the features and run that they
-were built from.
+"""Storage of an index: its fragments, the meaning of their rows, and what they were built from.
 
 index/
   index.json               sources of the index; files of each fragment with checksums, and its deleted videos
@@ -11,7 +10,7 @@ index/
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from vla.hints import Hint
 from vla.indexes import registry as indexes
 from vla.indexes.base import Index
 from vla.indexing import row_table
-from vla.indexing.config import IndexBenchmark, IndexConfig
-from vla.indexing.fragments import Fragment, FragmentedIndex, iter_blocks
+from vla.indexing.fragments import Fragment, iter_blocks
 from vla.indexing.index_record import SCHEMA, IndexRecord, PartRecord
+from vla.indexing.search_index import SearchIndex
 from vla.indexing.vector_files import check_vectors, open_memmap, save_file, save_vectors, sibling
 from vla.storage import atomic, records
 
@@ -43,84 +42,6 @@ _FILES = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class SearchIndex:
-    """Index of the segments of videos.
-
-    Attributes:
-        parts: fragments that hold the segments.
-        dim: width of the vectors.
-        spec: the feature space.
-        run: name of the trained run whose projector made the vectors; empty for the frozen encoder.
-        run_digest: digest of its weights.
-        cache_state: `FeatureCache.state()` at the last complete update; empty during an update.
-        config: requested configuration.
-        benchmarks: benchmarks of the kinds of index compared for the largest fragment.
-        segmentation: name of the segmentation, see `vla.indexing.segments`; empty for older
-            versions.
-    """
-
-    parts: tuple[Fragment, ...]
-    dim: int
-    spec: FeatureSpec
-    run: str
-    run_digest: str
-    cache_state: str
-    config: IndexConfig = IndexConfig()  # noqa: RUF009 - it is frozen
-    benchmarks: tuple[IndexBenchmark, ...] = ()
-    segmentation: str = ""
-
-    @cached_property
-    def vectors(self) -> FragmentedIndex:
-        """All fragments as one index, whose ids are rows of the arrays below."""
-        return FragmentedIndex(self.parts, self.dim)
-
-    @cached_property
-    def video_of_row(self) -> np.ndarray:
-        """`(N,)` int32, positions in `videos`.
-
-        -1 for rows of deleted videos, which no search returns.
-        """
-        owners, first = [], 0
-        for part in self.parts:
-            numbers = np.full(len(part.videos), -1, np.int32)
-            for number, (position, _, _) in enumerate(part.live_videos(), first):
-                numbers[position] = number
-            first += int((numbers >= 0).sum())
-            owners.append(numbers[part.video_of_row])
-        return np.concatenate(owners) if owners else np.zeros(0, np.int32)
-
-    @cached_property
-    def spans(self) -> np.ndarray:
-        """`(N, 2)` float64 seconds."""
-        return np.concatenate([np.zeros((0, 2)), *(p.spans for p in self.parts)])
-
-    @cached_property
-    def videos(self) -> list[str]:
-        """Names of the videos."""
-        return [name for part in self.parts for _, name, _ in part.live_videos()]
-
-    def vectors_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return the vectors `(n, E)` of `rows`, float32; their precision is that of the files."""
-        vectors = np.empty((len(rows), self.dim), np.float32)
-        first = 0
-        for part in self.parts:
-            is_own = (rows >= first) & (rows < first + len(part.spans))
-            vectors[is_own] = part.vectors[rows[is_own] - first]
-            first += len(part.spans)
-        return vectors
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the loaded index in memory, in bytes, without mapped vectors."""
-        return sum(int(p.files["bytes"]) for p in self.parts)
-
-    @property
-    def backend(self) -> str:
-        """Name of the plug-in of the largest fragment."""
-        return max(self.parts, key=lambda p: len(p.spans)).backend if self.parts else ""
-
-
 def save_index(folder: Path, index: SearchIndex) -> SearchIndex:
     """Commit `index` to `folder` and return it with its files.
 
@@ -132,13 +53,21 @@ def save_index(folder: Path, index: SearchIndex) -> SearchIndex:
     atomic.write_json(
         folder / "index.json",
         {
-            "schema": SCHEMA, "dim": index.dim, "videos": len(index.videos), "segments": len(index.vectors),
-            "spec": index.spec.to_json(), "run": index.run, "run_digest": index.run_digest, "backend": index.backend,
-            "cache_state": index.cache_state, "asked": index.config.__dict__,
+            "schema": SCHEMA,
+            "dim": index.dim,
+            "videos": len(index.videos),
+            "segments": len(index.vectors),
+            "spec": index.spec.to_json(),
+            "run": index.run,
+            "run_digest": index.run_digest,
+            "backend": index.backend,
+            "cache_state": index.cache_state,
+            "asked": index.config.__dict__,
             "parts": [_record(part) for part in index.parts],
-            "measured": [row.__dict__ for row in index.benchmarks], "cut": index.segmentation,
+            "measured": [row.__dict__ for row in index.benchmarks],
+            "cut": index.segmentation,
         },
-    )  # fmt: skip
+    )
     remove_orphans(folder)
     return index
 
@@ -250,7 +179,7 @@ def unused_files(folder: Path) -> list[Path]:
 def _read_record(folder: Path) -> tuple[IndexRecord, FeatureSpec]:
     path = folder / "index.json"
     if not path.is_file():
-        raise MissingError("there is no index yet", hint=Hint("index"))
+        raise MissingError("there is no index yet", hint=_WAY_ON)
     content = atomic.read_record(path, _WAY_ON)
     version = content.value.get("schema") if isinstance(content.value, dict) else None
     if type(version) is int and version < SCHEMA:
@@ -301,16 +230,23 @@ def check_index(folder: Path) -> None:
 def _open(folder: Path, record: IndexRecord, spec: FeatureSpec) -> SearchIndex:
     parts = tuple(_fragment(folder, part, record.dim) for part in record.parts)
     return SearchIndex(
-        parts, record.dim, spec, record.run, record.run_digest, record.cache_state, record.asked,
-        tuple(record.measured), record.cut,
-    )  # fmt: skip
+        parts,
+        record.dim,
+        spec,
+        record.run,
+        record.run_digest,
+        record.cache_state,
+        record.asked,
+        tuple(record.measured),
+        record.cut,
+    )
 
 
 def _fragment(folder: Path, record: PartRecord, dim: int) -> Fragment:
     if record.backend not in indexes.names():
         raise CacheError(
-            f"{folder / 'index.json'} needs the index plug-in {record.backend!r}, which is not "
-            f"here",
+            f"{folder / 'index.json'} needs the index plug-in {record.backend!r}, "
+            "which is not here",
             hint=_WAY_ON,
         )
     segments = record.segments
@@ -325,7 +261,7 @@ def _fragment(folder: Path, record: PartRecord, dim: int) -> Fragment:
     ):
         raise CacheError(
             f"{folder / 'index.json'}: vectors, rows and videos do not fit together",
-            hint=Hint("index"),
+            hint=_WAY_ON,
         )
     make = partial(_load_index, folder, {**files, "backend": record.backend}, segments, dim)
     return Fragment(record.backend, make, vectors, *rows, record.depth, record.gone, renamed, files)
@@ -355,8 +291,7 @@ def _load_index(folder: Path, record: dict[str, Any], segments: int, dim: int) -
     if index.dim != dim or len(index) != segments:
         raise CacheError(
             f"{folder / 'index.json'}: vectors, rows and videos do not fit together "
-            f"({len(index)} rows of {index.dim} numbers, "
-            f"not {segments} of {dim})",
-            hint=Hint("index"),
+            f"({len(index)} rows of {index.dim} numbers, not {segments} of {dim})",
+            hint=_WAY_ON,
         )
     return index

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vla.batches.segment_pooling import pool_segments
 from vla.cache.store import FeatureCache
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
@@ -22,9 +23,10 @@ from vla.indexing.compaction import FLAT, FLAT_BYTES, compact_index, is_exact
 from vla.indexing.config import IndexConfig
 from vla.indexing.diff import IndexDiff, diff_index, drop_deleted, key_of
 from vla.indexing.fragments import Fragment
+from vla.indexing.search_index import SearchIndex
 from vla.indexing.segments import SEGMENTATION, Segmenter, windows_and_changes
-from vla.indexing.store import SearchIndex, remove_orphans, save_fragment, save_index
-from vla.model import AlignmentModel, pool_segments
+from vla.indexing.store import remove_orphans, save_fragment, save_index
+from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback, silent
 
 _DEPTH = 200

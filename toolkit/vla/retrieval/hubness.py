@@ -14,7 +14,7 @@ import numpy as np
 
 from vla.errors import CacheError, ShapeError, UsageError
 from vla.hints import Hint
-from vla.indexing.store import SearchIndex
+from vla.indexing.search_index import SearchIndex
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.duration_prior import DurationRange
 from vla.retrieval.query_bank import QueryBank

@@ -18,7 +18,7 @@ from vla.captions import store as caption_store
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, ResourceError
 from vla.hints import Hint, Note
-from vla.indexing.store import SearchIndex
+from vla.indexing.search_index import SearchIndex
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.duration_prior import estimate_duration_range
 from vla.retrieval.hubness import HubnessCorrection, fit_hubness

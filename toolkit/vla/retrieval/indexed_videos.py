@@ -12,7 +12,7 @@ from vla.cache.store import FeatureCache
 from vla.errors import CacheError
 from vla.features import FrameFeatures
 from vla.hints import Hint
-from vla.indexing.store import SearchIndex
+from vla.indexing.search_index import SearchIndex
 from vla.model import AlignmentModel
 from vla.retrieval.duration_prior import ANY_DURATION
 from vla.retrieval.frame_cache import FrameCache

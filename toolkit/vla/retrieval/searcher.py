@@ -15,7 +15,7 @@ from vla.captions import store as caption_store
 from vla.encoders.base import TextEncoder
 from vla.errors import MissingError, UsageError
 from vla.hints import Hint
-from vla.indexing.store import SearchIndex
+from vla.indexing.search_index import SearchIndex
 from vla.model import AlignmentModel
 from vla.naming.matching import NameMatcher
 from vla.retrieval.filters import Metadata, VideoFilter, check_columns, metadata_of

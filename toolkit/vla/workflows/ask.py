@@ -13,6 +13,7 @@ import numpy as np
 
 from vla.batches.collate import build_batch
 from vla.batches.corpus import Corpus, Query, QuestionExample, join_question_answer, pool_chunks
+from vla.batches.segment_pooling import pool_segments
 from vla.cache.store import FeatureCache, active_cache
 from vla.datasets.base import Annotation, Question
 from vla.encoders.base import TextEncoder
@@ -22,7 +23,7 @@ from vla.hints import Hint
 from vla.indexing.segments import windows_and_changes
 from vla.language.sentences import split_to_fit
 from vla.metrics.question_answering import predicted_counts
-from vla.model import AlignmentModel, pool_segments
+from vla.model import AlignmentModel
 from vla.naming.matching import NameMatcher
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.moments import MomentLocalizer, SegmentScores

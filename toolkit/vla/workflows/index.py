@@ -15,8 +15,9 @@ from vla.errors import CacheError, MissingError
 from vla.hints import Hint, Note
 from vla.indexes import registry as indexes
 from vla.indexing.config import AUTO, IndexConfig, parse_bytes
+from vla.indexing.search_index import SearchIndex
 from vla.indexing.segments import SEGMENTATION
-from vla.indexing.store import SearchIndex, open_index
+from vla.indexing.store import open_index
 from vla.indexing.sync import RunModel, SyncReport, sync_index
 from vla.model import AlignmentModel, zero_shot_model
 from vla.omissions import Omissions

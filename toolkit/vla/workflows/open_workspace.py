@@ -11,7 +11,8 @@ from vla.cache.store import FeatureCache, active_cache
 from vla.errors import CacheError
 from vla.hints import Hint, Note
 from vla.indexing.diff import diff_index
-from vla.indexing.store import SearchIndex, open_index
+from vla.indexing.search_index import SearchIndex
+from vla.indexing.store import open_index
 from vla.model import zero_shot_model
 from vla.naming.matching import NameMatcher
 from vla.progress import ProgressCallback, silent

@@ -17,7 +17,7 @@ from vla.datasets.base import Annotation
 from vla.encoders.base import TextEncoder
 from vla.errors import UsageError
 from vla.features import TextFeatures
-from vla.indexing.store import SearchIndex
+from vla.indexing.search_index import SearchIndex
 from vla.indexing.sync import build_index
 from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback
