@@ -49,7 +49,7 @@ from vla.datasets._open import read_annotations
 from vla.evaluation.head_answers import answer
 from vla.evaluation.moment_protocol import in_video
 from vla.features import FrameFeatures
-from vla.indexing.segments import Segmenter, segment_by_kts, windows_and_changes
+from vla.indexing.segments import Segmenter, segment_by_kts, windows_and_frames
 from vla.model import AlignmentModel, zero_shot_model
 from vla.retrieval import moments, similarity_curve
 from vla.retrieval.similarity_curve import smooth
@@ -116,7 +116,7 @@ def by_contrast_of_rows(curve: Curve) -> np.ndarray:
 CUTS: dict[str, Segmenter] = {
     "windows": sliding_windows,
     "changes": segment_by_kts,
-    "both": windows_and_changes,
+    "both": windows_and_frames,
 }
 METHODS: dict[str, Method] = {
     **{kind: by_rows(kind) for kind in CUTS},

@@ -31,7 +31,7 @@ from vla.batches.segment_pooling import pool_segments
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
 from vla.features import FeatureSpec, TextFeatures
-from vla.indexing.segments import Segmenter, segment_by_kts, windows_and_changes
+from vla.indexing.segments import Segmenter, segment_by_kts, windows_and_frames
 from vla.indexing.sync import build_index
 from vla.metrics.corpus_moments import first_hit_ranks
 from vla.metrics.retrieval import PARTIAL_RECALLS, ranks
@@ -59,7 +59,7 @@ SHOWN, SO_LONG, RAW = (
 CUTS: dict[str, Segmenter] = {
     "windows": sliding_windows,
     "changes": segment_by_kts,
-    "both": windows_and_changes,
+    "both": windows_and_frames,
 }
 
 
@@ -71,7 +71,7 @@ class Place:
         searched: Searched,
         folder: Path,
         model: AlignmentModel,
-        cut: Segmenter = windows_and_changes,
+        cut: Segmenter = windows_and_frames,
     ) -> None:
         self.searched, self.model = searched, model
         dim = searched.videos[0].values.shape[1]

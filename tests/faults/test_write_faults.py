@@ -31,7 +31,7 @@ from vla.errors import MissingError, VlaError
 from vla.features import FrameFeatures
 from vla.indexing import autotune, benchmark, sync
 from vla.indexing.config import IndexConfig
-from vla.indexing.segments import windows_and_changes
+from vla.indexing.segments import windows_and_frames
 from vla.indexing.store import open_index, save_index, unused_files
 from vla.indexing.sync import RunModel, build_index, sync_index
 from vla.model import AlignmentModel, ModelConfig
@@ -380,7 +380,7 @@ def segments(cache):
     result = {}
     for name in cache.video_ids():
         frames = cache.frames(name)
-        cut = pool_segments(FROZEN.model.align_frames(frames), frames, windows_and_changes(frames))
+        cut = pool_segments(FROZEN.model.align_frames(frames), frames, windows_and_frames(frames))
         result[name] = {
             tuple(span): v for span, v in zip(cut.spans.tolist(), cut.vectors, strict=True)
         }

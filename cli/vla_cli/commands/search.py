@@ -40,8 +40,14 @@ def search(
         int, typer.Option("-k", "--top-k", min=1, help="Number of moments.", metavar="N")
     ] = 10,
     per_video: Annotated[
-        int, typer.Option(min=1, help="Maximum number of moments per video.", metavar="N")
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Maximum number of moments per video. Default: no limit.",
+            metavar="N",
+            show_default=False,
+        ),
+    ] = None,
     max_fpr: Annotated[
         float | None,
         typer.Option(

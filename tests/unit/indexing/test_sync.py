@@ -19,7 +19,7 @@ from vla.indexes import registry
 from vla.indexing import compaction, sync
 from vla.indexing.config import IndexConfig
 from vla.indexing.diff import diff_index
-from vla.indexing.segments import SEGMENTATION, windows_and_changes
+from vla.indexing.segments import SEGMENTATION, windows_and_frames
 from vla.indexing.store import open_index, save_index, unused_files
 from vla.indexing.sync import RunModel, build_index, sync_index
 from vla.model import AlignmentModel, ModelConfig
@@ -54,7 +54,7 @@ def expected(cache, names=None):
     for name in cache.video_ids() if names is None else names:
         features = cache.frames(name)
         segments = pool_segments(
-            MODEL.model.align_frames(features), features, windows_and_changes(features)
+            MODEL.model.align_frames(features), features, windows_and_frames(features)
         )
         found |= {
             (name, *span): v

@@ -12,7 +12,7 @@ from vla.batches.segment_pooling import pool_segments
 from vla.cache.store import active_cache
 from vla.errors import MissingError, ResourceError, UsageError
 from vla.hints import Hint
-from vla.indexing.segments import windows_and_changes
+from vla.indexing.segments import windows_and_frames
 from vla.model import zero_shot_model
 from vla.retrieval import hubness_store
 from vla.retrieval.hubness import estimate_hubness
@@ -33,7 +33,7 @@ def expected_correction(workspace, searcher, texts, described):
         np.stack([pool_chunks(searcher.encoder.encode_text([t]).pooled) for t in texts])
     )
     segments = [
-        pool_segments(model.align_frames(f), f, windows_and_changes(f)).vectors
+        pool_segments(model.align_frames(f), f, windows_and_frames(f)).vectors
         for f in map(cache.frames, searcher.index.videos)
     ]
     return estimate_hubness(

@@ -23,7 +23,7 @@ from vla.features import FrameFeatures
 from vla.heads.base import LocalizationBatch
 from vla.hints import Hint
 from vla.indexes import registry as indexes
-from vla.indexing.segments import windows_and_changes
+from vla.indexing.segments import windows_and_frames
 from vla.indexing.store import SCHEMA, open_index, save_index
 from vla.indexing.sync import build_index
 from vla.model import AlignmentModel, ModelConfig
@@ -86,7 +86,7 @@ def naive(
         frames = unit(features.values.astype(np.float64) if align is None else align(features))
         times, duration = features.timestamps_seconds, features.duration_seconds
         segments = []
-        for first, last, (start, end) in zip(*windows_and_changes(features), strict=True):
+        for first, last, (start, end) in zip(*windows_and_frames(features), strict=True):
             hubness = 0.0 if correction is None else float(correction.hubness[row])
             segments.append(
                 (float(unit(frames[first:last].mean(0)) @ vector) - hubness, start, end)
@@ -151,7 +151,7 @@ def with_correction(find, queries=60, seed=0):
     """Return the searcher with a hubness correction for random queries."""
     bank = unit(np.random.default_rng(seed).standard_normal((queries, 12))).astype(np.float32)
     vectors = [
-        pool_segments(find.model.align_frames(f), f, windows_and_changes(f)).vectors
+        pool_segments(find.model.align_frames(f), f, windows_and_frames(f)).vectors
         for f in map(find.cache.frames, find.index.videos)
     ]
     return dataclasses.replace(find, hubness_correction=estimate_hubness(vectors, bank))
@@ -171,7 +171,7 @@ def test_search_with_hubness_matches_brute_force(tmp_path, k, per_video):
                 pool_segments(
                     unit(features.values.astype(np.float64)),
                     features,
-                    windows_and_changes(features),
+                    windows_and_frames(features),
                 ).vectors
                 @ vector
             ).max()
@@ -262,7 +262,7 @@ def test_confidence_with_a_head_falls_with_the_score(tmp_path):
     for name in {h.video_id for h in hits}:
         features, own = cache.frames(name), [h for h in hits if h.video_id == name]
         segments = pool_segments(
-            model.align_frames(features), features, windows_and_changes(features)
+            model.align_frames(features), features, windows_and_frames(features)
         )
         for hit in own:
             cosine = float((segments.vectors @ vector).max()) + hit.score - own[0].score
@@ -338,7 +338,7 @@ def test_head_runs_on_the_videos_with_the_best_segments(tmp_path):
         features = cache.frames(name)
         return (
             pool_segments(
-                model.align_frames(features), features, windows_and_changes(features)
+                model.align_frames(features), features, windows_and_frames(features)
             ).vectors
             @ vector
         ).max()

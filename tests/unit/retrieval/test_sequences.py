@@ -13,7 +13,7 @@ from support.naive_search import overlap, smooth
 from unit.retrieval.test_searcher import ENCODER, filled, searcher, unit, with_correction
 from vla.batches.segment_pooling import pool_segments
 from vla.indexes import registry as indexes
-from vla.indexing.segments import windows_and_changes
+from vla.indexing.segments import windows_and_frames
 from vla.retrieval.filters import VideoFilter
 from vla.retrieval.query import Query
 from vla.retrieval.scorers import RankingConfig
@@ -111,7 +111,7 @@ def naive(cache, texts, within, hubness=None):
     for video_id in cache.video_ids():
         features = cache.frames(video_id)
         frames = unit(features.values.astype(np.float64))
-        rows = pool_segments(frames, features, windows_and_changes(features)).vectors.astype(
+        rows = pool_segments(frames, features, windows_and_frames(features)).vectors.astype(
             np.float64
         )
         offsets = np.zeros(len(rows)) if hubness is None else hubness[row : row + len(rows)]

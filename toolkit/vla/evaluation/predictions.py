@@ -21,7 +21,6 @@ _MAX_OVERLAP = 0.5
 _MAX_IN_VIDEO = 10
 _NUM_CANDIDATES, _MAX_IN_CORPUS = 1000, 100
 """Number of candidate segments, and of moments in the ranking, that TVR's evaluator reads."""
-_MAX_PER_VIDEO = 3
 _VIDEOS_PER_BLOCK = 256
 # Number of query-segment scores in memory.
 _BLOCK = 1 << 24
@@ -188,7 +187,7 @@ class CorpusPredictions:
         A video has at most as many moments as in a search. Empty without a retriever.
         """
         return (
-            self.search.everywhere(self.timed_queries, _MAX_PER_VIDEO)
+            self.search.everywhere(self.timed_queries, None)
             if self.search and self.timed_queries
             else []
         )

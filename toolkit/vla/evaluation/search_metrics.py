@@ -20,26 +20,25 @@ def describe_retriever(bank: str) -> str:
     """Describe the search behind tasks `by search` to the user.
 
     Args:
-        bank: description of the query bank that hubness is estimated from.
+        bank: description of the query bank that the index is calibrated with.
     """
     return (
-        "results of a search in a workspace of these videos alone: at most 3 moments of a video, "
-        "located by its "
-        "similarity curve and, if trained, a moment head, with a duration prior from at least 50 "
-        "training moments; "
-        f"hubness is corrected by {bank}, excluding the queries evaluated here"
+        "results of a search in a workspace of these videos alone: moments are located by the "
+        "similarity curve of a video or, if trained, a moment head, with a duration prior from at "
+        "least 50 training moments; "
+        f"the index is calibrated with {bank}, excluding the queries evaluated here"
     )
 
 
 class Retriever(Protocol):
     """Search engine over the videos of a corpus."""
 
-    def everywhere(self, queries: Sequence[Query], per_video: int) -> list[np.ndarray]:
+    def everywhere(self, queries: Sequence[Query], per_video: int | None) -> list[np.ndarray]:
         """Search all videos.
 
         Args:
             queries: captions.
-            per_video: maximum number of moments of one video.
+            per_video: maximum number of moments of one video; None for no limit.
 
         Returns:
             For each query `(N, 4)`: row of the video, start, end (seconds), score; best first.

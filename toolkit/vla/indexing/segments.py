@@ -1,9 +1,6 @@
-"""Segments of a video in an index.
+"""Segments of a video in an index: the whole video, windows of several lengths, and frames.
 
-The whole video, windows of several lengths, and segments between content changes.
-
-Windows find short moments within a long shot; content segments (KTS) find moments of any length
-that begin and end with a change.
+Frames find what is seen once, windows average over noise, and the whole video tells its topic.
 """
 
 from __future__ import annotations
@@ -12,48 +9,32 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vla.batches.corpus import SegmentGrid, sliding_windows
+from vla.batches.corpus import SegmentGrid
 from vla.features import FrameFeatures
-from vla.indexing.kts import content_segments
 from vla.spans import Window, windows
 
-SEGMENTATION = "windows and changes 1"
+SEGMENTATION = "windows and frames 1"
 """Name of the segmentation, stored in the index. A change of the method needs a new name, so that
 no index mixes both."""
 
 Segmenter = Callable[[FrameFeatures], SegmentGrid]
 
-
-def segment_by_kts(video: FrameFeatures) -> SegmentGrid:
-    """Return the whole video, then its content segments and unions of them, without duplicate
-    ranges of frames.
-
-    Segments depend on raw features and times only, so a trained run has other vectors for the same
-    segments.
-    """
-    return to_grid(
-        [
-            _whole(video),
-            *content_segments(video.values, video.timestamps_seconds, video.duration_seconds),
-        ]
-    )
+_WINDOW_SECONDS = (4, 8, 16, 32, 64, 128)
+_FRAME_SECONDS = 0.5
+"""Duration of the shortest segments: single frames at the default of 2 frames a second, means of
+several at higher rates, so that the index does not grow with the rate."""
 
 
-def windows_and_changes(video: FrameFeatures) -> SegmentGrid:
-    """Return the windows, the whole video first, then the content segments that are not windows."""
-    windows, changes = sliding_windows(video), segment_by_kts(video)
-    first, last, spans = (np.concatenate(pair) for pair in zip(windows, changes, strict=True))
-    _, unique_rows = np.unique(np.column_stack([first, last]), axis=0, return_index=True)
-    unique_rows.sort()
-    return first[unique_rows], last[unique_rows], spans[unique_rows]
+def windows_and_frames(video: FrameFeatures) -> SegmentGrid:
+    """Return the whole video first, then windows of 4 to 128 s that overlap by half, then frames."""
+    times, duration = video.timestamps_seconds, video.duration_seconds
+    overlapping = windows(times, duration, _WINDOW_SECONDS)
+    frames = windows(times, duration, (_FRAME_SECONDS,), overlap=0)
+    return _to_grid([*overlapping, *frames[1:]])
 
 
-def to_grid(candidates: list[Window]) -> SegmentGrid:
+def _to_grid(candidates: list[Window]) -> SegmentGrid:
     """Return `candidates` in order, without duplicate ranges of frames."""
     unique = list({window[:2]: window for window in reversed(candidates)}.values())[::-1]
     first, last = np.array([w[0] for w in unique]), np.array([w[1] for w in unique])
     return first, last, np.array([w[2:] for w in unique], np.float64)
-
-
-def _whole(video: FrameFeatures) -> Window:
-    return windows(video.timestamps_seconds, video.duration_seconds, ())[0]

@@ -24,7 +24,7 @@ from vla.indexing.config import IndexConfig
 from vla.indexing.diff import IndexDiff, diff_index, drop_deleted, key_of
 from vla.indexing.fragments import Fragment
 from vla.indexing.search_index import SearchIndex
-from vla.indexing.segments import SEGMENTATION, Segmenter, windows_and_changes
+from vla.indexing.segments import SEGMENTATION, Segmenter, windows_and_frames
 from vla.indexing.store import remove_orphans, save_fragment, save_index
 from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback, silent
@@ -68,7 +68,7 @@ def build_index(
     run: str = "",
     run_digest: str = "",
     backend: str = FLAT,
-    segmenter: Segmenter = windows_and_changes,
+    segmenter: Segmenter = windows_and_frames,
     progress: ProgressCallback = silent,
 ) -> SearchIndex:
     """Return an index of the segments of every cached video, in one fragment and in memory.
@@ -191,7 +191,7 @@ def _batches(
     backend: str,
     size: float,
     progress: ProgressCallback,
-    segmenter: Segmenter = windows_and_changes,
+    segmenter: Segmenter = windows_and_frames,
 ) -> Iterator[Fragment]:
     """Yield fragments of `videos`, in order, each with about `size` bytes of vectors.
 

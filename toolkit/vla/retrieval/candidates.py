@@ -18,7 +18,6 @@ class Candidate:
         score: ranking score; higher is better.
         span: `(2,)` seconds.
         peak: time of the best frame, in seconds; of a sequence, that of its first step.
-        confidence_score: cosine used for the confidence; None if there is no single one.
         sequence: the event sequence; None for a moment.
     """
 
@@ -26,7 +25,6 @@ class Candidate:
     score: float
     span: np.ndarray
     peak: float
-    confidence_score: float | None = None
     sequence: EventSequence | None = None
 
     @classmethod
@@ -36,4 +34,4 @@ class Candidate:
         """
         span = np.array([sequence.spans[0, 0], sequence.spans[-1, 1]])
         score = upper_bound - sequence.score_gap
-        return cls(video, score, span, float(sequence.peaks[0]), None, sequence)
+        return cls(video, score, span, float(sequence.peaks[0]), sequence)

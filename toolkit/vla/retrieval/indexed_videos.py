@@ -14,9 +14,9 @@ from vla.features import FrameFeatures
 from vla.hints import Hint
 from vla.indexing.search_index import SearchIndex
 from vla.model import AlignmentModel
-from vla.retrieval.duration_prior import ANY_DURATION
+from vla.retrieval.calibration import Calibration, CenteredQuery, video_score
+from vla.retrieval.duration_prior import ANY_DURATION, DurationRange
 from vla.retrieval.frame_cache import FrameCache
-from vla.retrieval.hubness import HubnessCorrection
 from vla.retrieval.moments import MomentLocalizer, SegmentScores
 from vla.retrieval.query import EncodedQuery
 
@@ -27,12 +27,13 @@ class NearestRows:
 
     Attributes:
         ids: `(n,)` row numbers.
-        scores: `(n,)` float64, cosines minus hubness.
-        bound: upper bound of the cosines of all other rows.
+        similarities: `(n,)` float64, centered cosines.
+        bound: estimate of the highest similarity of all other rows: that of a row with the lowest
+            inner product listed, at the mean distance from the center.
     """
 
     ids: np.ndarray
-    scores: np.ndarray
+    similarities: np.ndarray
     bound: float
 
 
@@ -44,25 +45,29 @@ class IndexedVideos:
         index: the segments.
         model: the model that the index was made with; its head for moments is used if it has one.
         cache: the frames.
-        hubness_correction: hubness and null scores; None if they were not fitted.
+        calibration: centers and null scores; None if they were not estimated.
     """
 
     index: SearchIndex
     model: AlignmentModel
     cache: FeatureCache
-    hubness_correction: HubnessCorrection | None = None
+    calibration: Calibration | None = None
 
-    def correction_for(self, query: EncodedQuery) -> HubnessCorrection | None:
-        """Return the hubness correction.
+    def calibration_for(self, query: EncodedQuery) -> Calibration | None:
+        """Return the calibration.
 
-        None for image queries, because it was fitted with texts.
+        None for image queries, because it is one of texts.
         """
-        return self.hubness_correction if query.is_text else None
+        return self.calibration if query.is_text else None
+
+    def center(self, query: EncodedQuery) -> CenteredQuery:
+        """Return `query` as it is compared with rows and frames."""
+        return CenteredQuery.of(query.vector, self.calibration, query.is_text, query.total_weight)
 
     def nearest(
-        self, query: EncodedQuery, count: int, video_mask: np.ndarray | None = None
+        self, query: CenteredQuery, count: int, video_mask: np.ndarray | None = None
     ) -> NearestRows:
-        """Return the `count` rows with the highest cosines, of videos in `video_mask` `(V,)`.
+        """Return the `count` rows with the highest inner products, of videos in `video_mask` `(V,)`.
 
         None for all videos.
 
@@ -74,37 +79,53 @@ class IndexedVideos:
             mask = (self.index.video_of_row >= 0) & video_mask[self.index.video_of_row]
         values, ids = self.index.vectors.search(query.vector[None], count, mask)
         is_row = ids[0] >= 0
-        ids, cosines = ids[0][is_row], values[0][is_row].astype(np.float64)
+        ids, products = ids[0][is_row], values[0][is_row].astype(np.float64)
         # An index may come from elsewhere, with values that no extraction made.
-        if (ids >= len(self.index.spans)).any() or not np.isfinite(cosines).all():
+        if (ids >= len(self.index.spans)).any() or not np.isfinite(products).all():
             raise CacheError("the index holds rows or values that fit nothing", hint=Hint("index"))
         # An index that returns fewer rows than requested has no more.
         is_all = len(ids) < count or count >= len(self.index.vectors)
-        bound = -np.inf if is_all else float(cosines.min())
-        correction = self.correction_for(query)
-        scores = cosines if correction is None else correction.correct(cosines, ids)
-        order = np.lexsort((ids, -scores))
-        return NearestRows(ids[order], scores[order], bound)
+        bound = -np.inf if is_all else query.score_at_mean_distance(float(products.min()))
+        similarities = query.score_rows(products, ids)
+        order = np.lexsort((ids, -similarities))
+        return NearestRows(ids[order], similarities[order], bound)
 
-    def segments(self, query: EncodedQuery, video: int) -> SegmentScores:
-        """Return all segments of a video with their scores.
+    def scores_of(self, query: CenteredQuery, nearest: NearestRows) -> list[tuple[int, float]]:
+        """Return the videos of `nearest` and their scores, best first; of duplicates, the first."""
+        owners = self.first_duplicate[self.index.video_of_row[nearest.ids]]
+        firsts = np.sort(np.unique(owners, return_index=True)[1])
+        videos, best = owners[firsts], nearest.similarities[firsts]
+        scores = video_score(best, self._whole_similarities(query, videos), query.video_weight)
+        order = np.lexsort((videos, -scores))
+        return list(zip(videos[order].tolist(), scores[order].tolist(), strict=True))
+
+    def segments(self, query: CenteredQuery, video: int, duration: DurationRange) -> SegmentScores:
+        """Return all segments of a video with their similarities.
 
         Raises:
             CacheError: the index holds values that are not finite.
         """
         order, starts = self._rows_by_video
         rows = order[starts[video] : starts[video + 1]]
-        duration = query.duration
-        scores = cosines = (self.index.vectors_of(rows) @ query.vector).astype(np.float64)
-        if not np.isfinite(cosines).all():
+        similarities = query.score_rows(self.index.vectors_of(rows) @ query.vector, rows)
+        if not np.isfinite(similarities).all():
             raise CacheError("the index holds values that are no numbers", hint=Hint("index"))
-        correction = self.correction_for(query)
-        if correction is not None:
-            scores = correction.correct(cosines, rows)
-            duration = duration or correction.duration_range
-        return SegmentScores(
-            self.index.spans[rows], scores, float(cosines.max()), duration or ANY_DURATION
-        )
+        # The whole video is the first segment of each.
+        score = float(video_score(similarities.max(), similarities[0], query.video_weight))
+        return SegmentScores(self.index.spans[rows], similarities, score, duration)
+
+    def duration_range(self, query: EncodedQuery) -> DurationRange:
+        """Return the duration range of the moments of `query`: its own, or else that of captions."""
+        calibration = self.calibration_for(query)
+        prior = None if calibration is None else calibration.duration_range
+        return query.duration or prior or ANY_DURATION
+
+    def _whole_similarities(self, query: CenteredQuery, videos: np.ndarray) -> np.ndarray:
+        if not query.video_weight:
+            return np.zeros(len(videos))
+        order, starts = self._rows_by_video
+        rows = order[starts[videos]]
+        return query.score_rows(self.index.vectors_of(rows) @ query.vector, rows)
 
     def frames_of(self, video: int) -> tuple[FrameFeatures, np.ndarray] | None:
         """Return raw features and unit frames `(T, E)`; None for a video that left the cache."""

@@ -117,6 +117,7 @@ class EncodedQuery:
         positives: `(P, E)` unit vectors of the texts that a hit must match, for its confidence;
             empty for images.
         duration: duration range given by the user.
+        total_weight: sum of the weights of the texts in `vector`, negative ones subtracted.
     """
 
     text: str
@@ -124,6 +125,7 @@ class EncodedQuery:
     raw: np.ndarray | None
     positives: np.ndarray
     duration: DurationRange | None = None
+    total_weight: float = 1.0
 
     @property
     def is_single_text(self) -> bool:
@@ -132,7 +134,7 @@ class EncodedQuery:
 
     @property
     def is_text(self) -> bool:
-        """Return whether the query has a text: hubness and confidence are calibrated with texts."""
+        """Return whether the query has a text: an index is calibrated with texts."""
         return len(self.positives) > 0
 
 
@@ -169,7 +171,7 @@ def encode_query(query: Query, encoder: TextEncoder, model: AlignmentModel) -> l
     queries = []
     for number, text in enumerate(steps):
         raw, vector = mean(text)
-        positives = [vector]
+        positives, total_weight = [vector], 1.0
         if number == 0 and (also or negative):
             others = [(*mean(other), weight) for other, weight in also]
             positives += [unit for _, unit, _ in others]
@@ -177,12 +179,17 @@ def encode_query(query: Query, encoder: TextEncoder, model: AlignmentModel) -> l
             vector = np.average(np.stack(positives), 0, weights).astype(np.float32)
             for other, weight in negative:
                 vector = (vector - weight * mean(other)[1]).astype(np.float32)
+                total_weight -= weight
             raw = _weighted_mean([raw, *(other for other, _, _ in others)], weights)
         title = (
             query.title if len(steps) == 1 else normalize_text((query.text, *query.then)[number])
         )
         head_input = raw if number or not negative else None
-        queries.append(EncodedQuery(title, vector, head_input, np.stack(positives), query.duration))
+        queries.append(
+            EncodedQuery(
+                title, vector, head_input, np.stack(positives), query.duration, total_weight
+            )
+        )
     return queries
 
 

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from vla.retrieval.calibration import CenteredQuery, video_score
 from vla.retrieval.candidates import Candidate
 from vla.retrieval.indexed_videos import IndexedVideos
 from vla.retrieval.near_duplicates import PREFILTER_THRESHOLD, is_near_duplicate, mean_of
@@ -71,32 +72,34 @@ class Ranking:
     def confidence(
         self, query: EncodedQuery, candidate: Candidate, span: np.ndarray | None = None
     ) -> float | None:
-        """Return the confidence of a candidate; None without a hubness correction.
+        """Return the confidence of a candidate; None without a calibration.
 
-        A query of a single text uses `confidence_score`. A query of several texts compares each
-        with the mean frame of the span and returns the lowest confidence.
+        That of a single text follows the score, so both order the hits alike. For several texts it
+        is the lowest of the texts, each compared with the mean frame of the span.
 
         Args:
             query: the query, or the step of a sequence.
             candidate: the moment or sequence.
             span: `(2,)` seconds of the step, of a sequence. Its mean frame is then compared with a
-                single text, too, which is no better than the best segment that null scores are
+                single text, too, which scores no better than the best segment that null scores are
                 based on.
         """
-        correction = self.videos.correction_for(query)
-        if correction is None:
+        calibration = self.videos.calibration_for(query)
+        if calibration is None:
             return None
-        if query.is_single_text and candidate.confidence_score is not None:
-            return float(correction.confidence(np.array([candidate.confidence_score]))[0])
+        if query.is_single_text and candidate.sequence is None:
+            return float(calibration.confidence(np.array([candidate.score]))[0])
         video = self.videos.frames_of(candidate.video)
         if video is None:
             return None
         features, frames = video
         bounds = (candidate.span if span is None else span).tolist()
         first, last = frames_in(features.timestamps_seconds, features.duration_seconds, bounds)
-        mean = frames[first:last].mean(0)
-        cosines = query.positives @ (mean / max(1e-12, float(np.linalg.norm(mean))))
-        return float(correction.confidence(cosines).min())
+        scores = []
+        for vector in query.positives:
+            similarities = CenteredQuery.of(vector, calibration).score_frames(frames)
+            scores.append(video_score(similarities[first:last].mean(), similarities.mean()))
+        return float(calibration.confidence(np.array(scores)).min())
 
     def _rank(self, scorer: VideoScorer, k: int, merge: bool) -> list[list[Candidate]]:
         """Request more rows, and more candidates, until the `k` best groups are exact."""

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from vla.retrieval.calibration import VIDEO_WEIGHT
 from vla.retrieval.candidates import Candidate
 from vla.retrieval.duration_prior import ANY_DURATION
 from vla.retrieval.indexed_videos import IndexedVideos
@@ -72,7 +73,7 @@ class VideoScorer(Protocol):
 class MomentScorer:
     """Scorer of the moments of videos.
 
-    The score of the best segment of a video bounds the scores of its moments.
+    The best moment of a video has the score of the video.
 
     Args:
         videos: videos to search.
@@ -91,6 +92,7 @@ class MomentScorer:
         config: RankingConfig = DEFAULT_CONFIG,
     ) -> None:
         self._videos, self._query, self._per_video = videos, query, per_video
+        self._centered = videos.center(query)
         self._video_mask, self._config = video_mask, config
         self._raw = None if videos.localizer.head_model is None else query.raw
         self._moments: dict[int, Moments] = {}
@@ -101,13 +103,12 @@ class MomentScorer:
 
         With a head, at most `max_head_videos` or `k` of them are scored.
         """
-        nearest = self._videos.nearest(self._query, rows, self._video_mask)
-        owners = self._videos.first_duplicate[self._videos.index.video_of_row[nearest.ids]]
-        firsts = np.sort(np.unique(owners, return_index=True)[1])
-        bounds = [(int(owners[i]), float(nearest.scores[i])) for i in firsts]
+        nearest = self._videos.nearest(self._centered, rows, self._video_mask)
+        # The whole video is a row, too, so that of an unlisted video is below the bound as well.
+        unlisted = nearest.bound + self._centered.video_weight * max(0.0, nearest.bound)
         return Candidates(
-            bounds,
-            nearest.bound,
+            self._videos.scores_of(self._centered, nearest),
+            unlisted,
             None if self._raw is None else max(self._config.max_head_videos, k),
         )
 
@@ -124,10 +125,8 @@ class MomentScorer:
             self._moments[video] = self._localize(video)
         m, (shortest, longest) = self._moments[video], self._query.duration or ANY_DURATION
         return [
-            Candidate(video, float(score), span, float(peak), float(confidence_score))
-            for score, span, peak, confidence_score in zip(
-                m.scores, m.spans, m.peaks, m.confidence_scores, strict=True
-            )
+            Candidate(video, float(score), span, float(peak))
+            for score, span, peak in zip(m.scores, m.spans, m.peaks, strict=True)
             if shortest - _ROUNDING <= span[1] - span[0] <= longest + _ROUNDING
         ]
 
@@ -141,25 +140,28 @@ class MomentScorer:
         self._predictions.update(zip(inputs, predictions, strict=True))
 
     def _localize(self, video: int) -> Moments:
-        videos, query = self._videos, self._query
+        videos = self._videos
         features, frames = videos.frames_of(video) or (
             None,
             np.zeros((0, videos.index.dim), np.float32),
         )
-        correction = videos.correction_for(query)
-        query_mean = None if correction is None else correction.query_mean
-        segments, predictions = videos.segments(query, video), self._predictions.get(video)
+        segments = videos.segments(self._centered, video, videos.duration_range(self._query))
         return videos.localizer.localize(
-            features, frames, query.vector, segments, self._per_video, predictions, query_mean
+            features,
+            frames,
+            self._centered,
+            segments,
+            self._per_video,
+            self._predictions.get(video),
         )
 
 
 class SequenceScorer:
     """Scorer of the event sequences of videos.
 
-    The score of a sequence is the mean over its steps of the score of the video's best segment for
-    the step, minus the gap between the chosen frame and the best frame of the video. So the mean
-    score of the best segments is an upper bound.
+    The score of a sequence is the mean over its steps of the score of the video for the step, minus
+    the gap between the chosen frame and the best frame of the video. So the mean score of the video
+    is an upper bound.
 
     Args:
         videos: videos to search.
@@ -177,7 +179,8 @@ class SequenceScorer:
         per_video: int,
         video_mask: np.ndarray | None,
     ) -> None:
-        self._videos, self._steps, self._within = videos, steps, within
+        self._videos, self._within = videos, within
+        self._steps = [videos.center(step) for step in steps]
         self._per_video, self._video_mask = per_video, video_mask
         self._bounds: dict[int, float] = {}
         self._sequences: dict[int, list[EventSequence]] = {}
@@ -189,7 +192,8 @@ class SequenceScorer:
         videos = np.unique(np.concatenate([first[owner[n.ids]] for n in nearest])).tolist()
         bounds = [(video, self._bound(video)) for video in videos]
         bounds.sort(key=lambda bound: (-bound[1], bound[0]))
-        return Candidates(bounds, float(np.mean([n.bound for n in nearest])))
+        bound = float(np.mean([n.bound for n in nearest]))
+        return Candidates(bounds, bound + VIDEO_WEIGHT * max(0.0, bound))
 
     def score(self, video: int, candidates: Candidates) -> list[Candidate]:
         """Return the best sequences of a video; an empty list if it left the cache."""
@@ -202,8 +206,10 @@ class SequenceScorer:
 
     def _bound(self, video: int) -> float:
         if video not in self._bounds:
-            best = [self._videos.segments(step, video).scores.max() for step in self._steps]
-            self._bounds[video] = float(np.mean(best))
+            scores = [
+                self._videos.segments(step, video, ANY_DURATION).score for step in self._steps
+            ]
+            self._bounds[video] = float(np.mean(scores))
         return self._bounds[video]
 
     def _find_sequences(self, video: int) -> list[EventSequence]:
@@ -211,6 +217,6 @@ class SequenceScorer:
         if pair is None:
             return []
         features, frames = pair
-        curves = [frames @ step.vector for step in self._steps]
+        curves = [step.score_frames(frames) for step in self._steps]
         times, duration = features.timestamps_seconds, features.duration_seconds
         return find_sequences(curves, times, duration, self._within, self._per_video)

@@ -18,10 +18,10 @@ from vla.hints import Hint
 from vla.indexing.search_index import SearchIndex
 from vla.model import AlignmentModel
 from vla.naming.matching import NameMatcher
+from vla.retrieval.calibration import Calibration
 from vla.retrieval.filters import Metadata, VideoFilter, check_columns, metadata_of
 from vla.retrieval.hit_converter import HitConverter
 from vla.retrieval.hits import Hit, Hits
-from vla.retrieval.hubness import HubnessCorrection
 from vla.retrieval.image_query import encode_image
 from vla.retrieval.indexed_videos import IndexedVideos
 from vla.retrieval.query import EncodedQuery, Query, Weighted, encode_query, from_image, subtract
@@ -47,7 +47,7 @@ class Searcher:
         model: the model that the index was made with.
         cache: features of the videos.
         workspace: the workspace of the videos.
-        hubness_correction: hubness and null scores of the index; None if they were not fitted.
+        calibration: centers and null scores of the index; None if they were not estimated.
         lists_missing: whether to return moments of videos whose files are missing; else these
             videos are left out and counted in `Hits.omissions`.
         unsupported: videos whose content the encoder cannot represent; their hits have no
@@ -60,7 +60,7 @@ class Searcher:
     model: AlignmentModel
     cache: FeatureCache
     workspace: Workspace
-    hubness_correction: HubnessCorrection | None = None
+    calibration: Calibration | None = None
     lists_missing: bool = True
     unsupported: frozenset[str] = frozenset()
     config: RankingConfig = DEFAULT_CONFIG
@@ -69,21 +69,20 @@ class Searcher:
         self,
         query: str | Query,
         k: int = 10,
-        per_video: int = 3,
+        per_video: int | None = None,
         max_fpr: float | None = None,
         filters: VideoFilter | None = None,
     ) -> Hits:
         """Return the `k` moments that match `query` best; near-duplicates count as one.
 
-        Videos are scored in the order of their best segments until no other video can have a better
-        moment, so the result is that of scoring all videos. (Segments with a low hubness may gain
-        by its correction; those whose cosine is too low for the first thousand rows or more are not
-        considered for that.)
+        Videos are scored in order until no other can have a better moment. All videos are compared
+        where the index has at most a thousand rows, or 20 for each hit; of a larger index, those
+        with a row among the best.
 
         Args:
             query: a text, or a `Query` of several texts.
             k: number of hits.
-            per_video: maximum number of hits of one video.
+            per_video: maximum number of hits of one video; None for no limit.
             max_fpr: drop hits with a higher estimated false-positive rate; None keeps all.
             filters: conditions on the videos; they do not change the scores of the videos that
                 pass. None for all videos.
@@ -91,10 +90,10 @@ class Searcher:
         Raises:
             UsageError: a text is blank or longer than 2,000 characters, a number is not positive,
                 or the query bank is too small to estimate `max_fpr`.
-            MissingError: `max_fpr` is given and there is no hubness correction.
+            MissingError: `max_fpr` is given there is no calibration.
         """
         query = Query(query) if isinstance(query, str) else query
-        self._check_counts(k, per_video)
+        most = self._per_video(k, per_video)
         self._check_max_fpr(max_fpr)
         steps = encode_query(query, self.encoder, self.model)
         if query.duration is not None:
@@ -104,9 +103,9 @@ class Searcher:
 
         def find(video_mask: np.ndarray | None) -> Hits:
             if len(steps) == 1:
-                groups = self._ranking.moments(steps[0], k, per_video, video_mask)
+                groups = self._ranking.moments(steps[0], k, most, video_mask)
             else:
-                groups = self._ranking.sequences(steps, query.within, k, per_video, video_mask)
+                groups = self._ranking.sequences(steps, query.within, k, most, video_mask)
             return self._converter.hits(groups, steps, query.title, video_mask)
 
         hits = self._omit_missing(find, self.video_mask(filters))
@@ -121,7 +120,7 @@ class Searcher:
         pixels: np.ndarray,
         name: str,
         k: int = 10,
-        per_video: int = 3,
+        per_video: int | None = None,
         filters: VideoFilter | None = None,
         negative: Sequence[Weighted] = (),
     ) -> Hits:
@@ -131,7 +130,7 @@ class Searcher:
             pixels: `(1, H, W, 3)` uint8.
             name: name of the image, the query of the hits.
             k: number of hits.
-            per_video: maximum number of hits of one video.
+            per_video: maximum number of hits of one video; None for no limit.
             filters: conditions on the videos.
             negative: texts to subtract, with weights.
 
@@ -139,16 +138,16 @@ class Searcher:
             UsageError: a number is not positive.
             MissingError: the features were imported.
         """
-        self._check_counts(k, per_video)
+        most = self._per_video(k, per_video)
         query = from_image(encode_image(pixels, self.encoder, self.model), name)
-        return self._search_vector(self._subtract(query, negative), k, per_video, filters)
+        return self._search_vector(self._subtract(query, negative), k, most, filters)
 
     def search_like(
         self,
         video_id: str,
         seconds: float,
         k: int = 10,
-        per_video: int = 3,
+        per_video: int | None = None,
         filters: VideoFilter | None = None,
         negative: Sequence[Weighted] = (),
     ) -> Hits:
@@ -159,7 +158,7 @@ class Searcher:
             video_id: name of a video in the cache.
             seconds: time of the frame, from 0 to the end of the video.
             k: number of hits.
-            per_video: maximum number of hits of one video.
+            per_video: maximum number of hits of one video; None for no limit.
             filters: conditions on the videos.
             negative: texts to subtract, with weights.
 
@@ -167,7 +166,7 @@ class Searcher:
             MissingError: the cache has no features of the video.
             UsageError: the time is outside of the video, or a number is not positive.
         """
-        self._check_counts(k, per_video)
+        most = self._per_video(k, per_video)
         features = self.cache.frames(video_id)
         if not 0 <= seconds <= features.duration_seconds:
             raise UsageError(
@@ -181,7 +180,7 @@ class Searcher:
         query = self._subtract(from_image(vector, f"{video_id}@{seconds:g}"), negative)
         # Near-duplicates are wanted here, so they stay hits of their own.
         candidates = self._search_vector(
-            query, k + _MAX_CONTAINING, per_video + _MAX_CONTAINING, filters, merge=False
+            query, k + _MAX_CONTAINING, most + _MAX_CONTAINING, filters, merge=False
         )
 
         def contains_frame(hit: Hit) -> bool:
@@ -196,13 +195,15 @@ class Searcher:
             if contains_frame(hit):
                 continue
             counts[hit.video_id] += 1
-            if counts[hit.video_id] <= per_video and len(hits) < k:
+            if counts[hit.video_id] <= most and len(hits) < k:
                 hits.append(replace(hit, rank=len(hits) + 1))
         return hits
 
-    def _check_counts(self, k: int, per_video: int) -> None:
-        if k < 1 or per_video < 1:
+    def _per_video(self, k: int, per_video: int | None) -> int:
+        """Return the maximum number of hits of a video for `k` hits."""
+        if k < 1 or (per_video is not None and per_video < 1):
             raise UsageError(f"k and per_video must be at least 1, not {k} and {per_video}")
+        return k if per_video is None else per_video
 
     def _subtract(self, query: EncodedQuery, negative: Sequence[Weighted]) -> EncodedQuery:
         """Return `query` minus the texts of `negative`."""
@@ -270,17 +271,17 @@ class Searcher:
                 "no false-positive rate is known here: the demo encoder knows nothing of these "
                 "videos. Leave the rate out, or extract with another model"
             )
-        if self.hubness_correction is None:
+        if self.calibration is None:
             raise MissingError(
                 "no false-positive rate is known here: either the index is out of date, or there "
                 "are neither captions to compare with nor an encoder for queries of ours",
                 hint=Hint("index_or_caption"),
             )
-        self.hubness_correction.check_max_fpr(max_fpr)
+        self.calibration.check_max_fpr(max_fpr)
 
     @cached_property
     def _videos(self) -> IndexedVideos:
-        return IndexedVideos(self.index, self.model, self.cache, self.hubness_correction)
+        return IndexedVideos(self.index, self.model, self.cache, self.calibration)
 
     @cached_property
     def _ranking(self) -> Ranking:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla.retrieval.similarity_curve import contrast_threshold, smooth
+from vla.retrieval.range_maximum import range_argmax
+from vla.retrieval.similarity_curve import smooth
 from vla.spans import iou
 
 _MAX_IOU = 0.3
@@ -44,8 +45,8 @@ def find_sequences(
 
     The score of a sequence is the sum of the smoothed cosines of its frames; the best sequence for
     each last frame is found exactly. Of sequences whose whole extents overlap by an IoU above 0.3,
-    the best is kept. The span of a step is the contiguous range round its frame above the contrast
-    threshold (`similarity_curve.contrast_threshold`); if the spans of two steps meet, they are
+    the best is kept. The span of a step is the contiguous range round its frame where the curve is
+    above the middle of its mean and its value there; if the spans of two steps meet, they are
     separated where that costs least. (Dynamic programming over frozen embeddings: DANTE, arXiv
     2512.13169.)
 
@@ -72,7 +73,8 @@ def find_sequences(
     total = smooth_curves[0]
     predecessors: list[np.ndarray] = []
     for curve in smooth_curves[1:]:
-        best, argbest = _best_before(total, first)
+        argbest = range_argmax(total, first, np.arange(len(total)))
+        best = np.where(argbest >= 0, total[argbest], -np.inf)
         total, predecessors = best + curve, [*predecessors, argbest]
     highest = sum(float(curve.max()) for curve in smooth_curves) if len(times) else 0.0
     sequences: list[EventSequence] = []
@@ -91,30 +93,6 @@ def find_sequences(
     return sequences
 
 
-def _best_before(values: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for each frame `t`, the maximum of `values[first[t]:t]` and its earliest position.
-
-    -inf if that is empty.
-
-    Maxima over runs of 1, 2, 4, ... frames make the cost of a window independent of its length.
-    """
-    count = len(values)
-    positions = np.arange(count)
-    levels = [positions]
-    while 2 ** len(levels) <= count:
-        half = 2 ** (len(levels) - 1)
-        left, right = levels[-1][:-half], levels[-1][half:]
-        levels.append(np.where(values[right] > values[left], right, left))
-    best, argbest = np.full(count, -np.inf), np.zeros(count, np.int64)
-    lengths = positions - first
-    for level, maxima in enumerate(levels):
-        rows = np.flatnonzero((lengths >= 2**level) & (lengths < 2 ** (level + 1)))
-        left, right = maxima[first[rows]], maxima[rows - 2**level]
-        argbest[rows] = np.where(values[right] > values[left], right, left)
-        best[rows] = values[argbest[rows]]
-    return best, argbest
-
-
 def _local_maxima(total: np.ndarray) -> np.ndarray:
     """Return frames with a finite `total` no lower than their neighbours', highest first.
 
@@ -129,9 +107,9 @@ def _local_maxima(total: np.ndarray) -> np.ndarray:
 
 def _frame_ranges(curves: Sequence[np.ndarray], frames: list[int]) -> np.ndarray:
     """Return `(M, 2)` first and last frames, exclusive, of the span of each step."""
-    # A frame below the baseline of its curve has a threshold above itself.
+    # A frame below the mean of its curve has a threshold above itself.
     thresholds = [
-        min(contrast_threshold(curve, float(curve[t])), float(curve[t]))
+        min((float(curve.mean()) + float(curve[t])) / 2, float(curve[t]))
         for curve, t in zip(curves, frames, strict=True)
     ]
     excesses = [curve - threshold for curve, threshold in zip(curves, thresholds, strict=True)]

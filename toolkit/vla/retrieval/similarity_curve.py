@@ -1,50 +1,59 @@
-"""Similarity curve of a query over the frames of a video, and the contrast of spans in it.
+"""Similarity curve of a query over the frames of a video, and the moments where it is high.
 
 Training-free.
 """
 
 from __future__ import annotations
 
+import heapq
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vla.errors import ShapeError, UsageError
 from vla.retrieval.duration_prior import ANY_DURATION, DurationRange
-from vla.spans import frames_in
+from vla.retrieval.range_maximum import range_argmax
 
 _SMOOTHING_SECONDS = 0.25
 """Standard deviation of the Gaussian filter of the curve."""
-_THRESHOLD = 0.5
-"""Position of the contrast threshold between the baseline of the curve (0) and its peak (1)."""
-_LENGTH_POWER = 0.5
-"""Power of the duration that the excess of a span is divided by; 0 prefers long spans, 1 short
-ones. `tests/benchmarks/localisers.py choose` measures these numbers."""
+_LOWEST_THRESHOLD, _HIGHEST_THRESHOLD = 0.25, 0.5
+"""Range of the threshold, as a share of the way from the mean of the curve to its peak."""
+_VARIANCE_WEIGHT = 0.75
+"""Share of the way per share of the variance that a single moment explains.
+
+`tests/benchmarks/localisers.py choose` measures these numbers."""
 _EPSILON = 1e-9
-_MAX_BOUNDS = 500
 
 
 class SimilarityCurve:
-    """Smoothed similarity curve of one query in one video, with a contrast threshold.
+    """Smoothed similarity curve of one query in one video.
 
-    The threshold lies half way between the baseline of the curve and its peak. The baseline is the
-    median of the values in the lower half of the range of the curve: the median of all values would
-    lie within a moment that covers most of a short video.
+    A moment is a range of frames with a large *excess*: the integral of the curve over a threshold.
+    The threshold lies between a quarter and a half of the way from the mean of the curve to its
+    peak. It follows from the curve: where a single moment explains the variance of the curve, as in
+    a cut from one scene to another, half the way separates them best; where it does not, as with
+    noise or with a scene that changes slowly, a lower threshold does.
 
     Args:
-        cosines: `(T,)`, one for each frame.
+        similarities: `(T,)`, one for each frame.
         timestamps_seconds: `(T,)` start of each frame, non-decreasing; it is visible until the next
             one starts.
         duration_seconds: end of the last frame.
 
+    Attributes:
+        mean: mean of the curve over time.
+        rise: peak of the curve minus its mean, not negative.
+
     Raises:
-        ShapeError: the numbers of cosines and timestamps differ, or there is no frame.
+        ShapeError: the numbers of similarities and timestamps differ, or there is no frame.
         UsageError: a value is not finite, or timestamps decrease.
     """
 
     def __init__(
-        self, cosines: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float
+        self, similarities: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float
     ) -> None:
-        values, times = np.asarray(cosines, np.float64), np.asarray(timestamps_seconds, np.float64)
+        values = np.asarray(similarities, np.float64)
+        times = np.asarray(timestamps_seconds, np.float64)
         if values.ndim != 1 or values.shape != times.shape or not len(values):
             raise ShapeError(
                 f"a curve has one value for each frame, not {values.shape} for timestamps "
@@ -63,86 +72,120 @@ class SimilarityCurve:
         is_visible = (
             np.diff(edges) > 0 if edges[-1] > edges[0] else np.arange(len(times)) == len(times) - 1
         )
-        self._times, self._edges = times[is_visible], np.append(times[is_visible], duration_seconds)
-        smooth_values = smooth(values[is_visible], self._times)
-        excess = smooth_values - contrast_threshold(smooth_values, float(smooth_values.max()))
-        self._integral = np.append(0.0, np.cumsum(np.diff(self._edges) * excess))
+        times = times[is_visible]
+        self._edges = np.append(times, duration_seconds)
+        self._seconds = np.maximum(np.diff(self._edges), _EPSILON)
+        self._values = smooth(values[is_visible], times)
+        self.mean = float(np.average(self._values, weights=self._seconds))
+        self.rise = max(0.0, float(self._values.max()) - self.mean)
 
-    def contrast(self, spans: ArrayLike) -> np.ndarray:
-        """Return `(N,)` the contrast of `spans` `(N, 2)`, in seconds.
+    def moments(
+        self, count: int, duration_range: DurationRange = ANY_DURATION
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return at most `count` disjoint moments, those with the largest excess first.
 
-        The contrast is the integral over the span of the smoothed curve minus the threshold,
-        divided by the square root of the duration. The integral of noise grows with that root, so
-        the contrast is the response of a matched filter to a raised stretch of a noisy curve. A
-        span that is too short lacks excess, a span that is too long includes values below the
-        threshold: both bounds are determined. (Static scores of zero-shot temporal grounding
-        compare a span with all that is outside of it: Zheng et al., ECCV 2024.) An offset of the
-        curve or of its times changes nothing; a flat curve has a contrast of 0.
+        Without a duration range, the bounds of each moment are then moved inwards to where the curve
+        crosses half the way from its mean to the mean of the moment. The whole video is returned if
+        the curve is flat. The range is ignored if no range of frames lies in it.
+
+        Args:
+            count: at least 1.
+            duration_range: minimum and maximum duration in seconds.
+
+        Returns:
+            `(N, 2)` seconds, and `(N,)` the excess of each as a share of the largest, in [0, 1].
         """
-        first, last = _frame_ranges(self._times, float(self._edges[-1]), spans).T
-        return self._contrast(first, last)
+        whole = np.array([[self._edges[0], self._edges[-1]]])
+        if self.rise <= _EPSILON:
+            return whole, np.ones(1)
+        integral = self._integral(self.mean + self._threshold() * self.rise)
+        is_limited = duration_range != ANY_DURATION
+        found = self._largest(integral, count, duration_range)
+        if not found and is_limited:
+            return self.moments(count)
+        ranges = [
+            (first, last) if is_limited else self._shrink(first, last) for _, first, last in found
+        ]
+        highest = max(_EPSILON, found[0][0])
+        shares = np.clip([excess / highest for excess, _, _ in found], 0.0, 1.0)
+        shares[0] = 1.0
+        return self._edges[np.array(ranges)], shares
 
-    def refine_bounds(
-        self, span: ArrayLike, gain: float, duration_range: DurationRange = ANY_DURATION
-    ) -> np.ndarray:
-        """Return `(2,)` seconds: the bounds of frames near `span` `(2,)` with the highest contrast.
+    def _threshold(self) -> float:
+        """Return the threshold as a share of the way from the mean to the peak.
 
-        Each bound moves by at most half the duration of the span, and the result lies in
-        `duration_range`. The span itself, snapped to bounds of frames, is returned if it lies in
-        the range and the contrast would grow by less than `gain`, or if there are no other bounds.
-        With more than 500 candidates for a bound, an evenly spaced subset is compared.
+        It is proportional to the share of the variance that the largest moment above the lowest
+        threshold explains (the coefficient of determination of a curve with two levels).
         """
-        times, edges = self._times, self._edges
-        first, last = _frame_ranges(times, float(edges[-1]), span)[0]
-        reach = (edges[last] - edges[first]) / 2 + _EPSILON
-        firsts = _subsample(np.flatnonzero(np.abs(times - edges[first]) <= reach))
-        lasts = _subsample(np.flatnonzero(np.abs(edges - edges[last]) <= reach))
-        is_valid = (firsts[:, None] < lasts) & self._is_in_range(
-            firsts[:, None], lasts[None], duration_range
-        )
-        contrasts = np.where(is_valid, self._contrast(firsts[:, None], lasts[None]), -np.inf)
-        own = (
-            self._contrast(first, last)
-            if self._is_in_range(first, last, duration_range)
-            else -np.inf
-        )
-        if is_valid.any() and contrasts.max() - own >= max(gain, _EPSILON):
-            row, column = np.unravel_index(contrasts.argmax(), contrasts.shape)
-            first, last = firsts[row], lasts[column]
-        return np.array([edges[first], edges[last]])
+        variance = float(np.average((self._values - self.mean) ** 2, weights=self._seconds))
+        integral = self._integral(self.mean + _LOWEST_THRESHOLD * self.rise)
+        _, first, last = self._largest(integral, 1, ANY_DURATION)[0]
+        inside, total = self._duration(first, last), self._duration(0, len(self._values))
+        level = self._level(first, last) - self.mean
+        explained = level**2 * inside / max(total - inside, _EPSILON) / max(variance, _EPSILON**2)
+        share: float = np.clip(_VARIANCE_WEIGHT * explained, _LOWEST_THRESHOLD, _HIGHEST_THRESHOLD)
+        return share
 
-    def _is_in_range(
-        self, first: np.ndarray, last: np.ndarray, duration_range: DurationRange
-    ) -> np.ndarray:
-        seconds = self._edges[last] - self._edges[first]
-        in_range: np.ndarray = (seconds >= duration_range[0] - _EPSILON) & (
-            seconds <= duration_range[1] + _EPSILON
-        )
-        return in_range
+    def _shrink(self, first: int, last: int) -> tuple[int, int]:
+        threshold = (self.mean + self._level(first, last)) / 2
+        integral = self._integral(threshold)
+        best = self._best(integral, first, last, ANY_DURATION)
+        return (first, last) if best is None or best[0] <= 0 else best[1:]
 
-    def _contrast(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-        seconds = np.maximum(self._edges[last] - self._edges[first], _EPSILON)
-        contrasts = (self._integral[last] - self._integral[first]) / seconds**_LENGTH_POWER
-        # A flat curve leaves nothing but rounding errors.
-        return np.where(np.abs(contrasts) > _EPSILON, contrasts, 0.0)
+    def _largest(
+        self, integral: np.ndarray, count: int, duration_range: DurationRange
+    ) -> list[tuple[float, int, int]]:
+        """Return excess, first and last frame (exclusive) of disjoint ranges, largest first.
 
+        All but the first have a positive excess. Beside a range with the largest excess, the rest
+        is searched on both sides (all maximal scoring subsequences: Ruzzo and Tompa 1999).
+        """
+        heap: list[tuple[float, int, int, int, int]] = []
 
-def _subsample(positions: np.ndarray) -> np.ndarray:
-    """Return at most `_MAX_BOUNDS` of `positions`, evenly spaced.
+        def push(start: int, end: int, *, is_first: bool = False) -> None:
+            best = self._best(integral, start, end, duration_range)
+            if best is not None and (is_first or best[0] > _EPSILON):
+                heapq.heappush(heap, (-best[0], best[1], best[2], start, end))
 
-    All pairs of bounds are compared.
-    """
-    return positions[:: max(1, -(-len(positions) // _MAX_BOUNDS))]
+        push(0, len(self._values), is_first=True)
+        found: list[tuple[float, int, int]] = []
+        while heap and len(found) < count:
+            excess, first, last, start, end = heapq.heappop(heap)
+            found.append((-excess, first, last))
+            push(start, first)
+            push(last, end)
+        return found
 
+    def _best(
+        self, integral: np.ndarray, start: int, end: int, duration_range: DurationRange
+    ) -> tuple[float, int, int] | None:
+        """Return excess, first and last frame of the range within `[start, end)` with the largest
+        excess; None if none has an allowed duration.
+        """
+        if start >= end:
+            return None
+        edges = self._edges[start : end + 1]
+        lasts = np.arange(1, len(edges))
+        shortest, longest = duration_range
+        earliest = np.searchsorted(edges, edges[lasts] - longest - _EPSILON)
+        latest = np.searchsorted(edges, edges[lasts] - shortest + _EPSILON, side="right")
+        values = -integral[start : end + 1]
+        firsts = range_argmax(values, earliest, np.minimum(latest, lasts))
+        is_allowed = firsts >= 0
+        if not is_allowed.any():
+            return None
+        excesses = np.where(is_allowed, values[firsts] - values[lasts], -np.inf)
+        row = int(excesses.argmax())
+        return float(excesses[row]), start + int(firsts[row]), start + int(lasts[row])
 
-def contrast_threshold(smooth_values: np.ndarray, peak: float) -> float:
-    """Return the contrast threshold of a smoothed curve for a moment that rises to `peak`.
+    def _integral(self, threshold: float) -> np.ndarray:
+        return np.append(0.0, np.cumsum(self._seconds * (self._values - threshold)))
 
-    See `SimilarityCurve`.
-    """
-    lowest, highest = float(smooth_values.min()), float(smooth_values.max())
-    baseline = float(np.median(smooth_values[smooth_values <= (lowest + highest) / 2]))
-    return baseline + _THRESHOLD * (peak - baseline)
+    def _duration(self, first: int, last: int) -> float:
+        return float(self._seconds[first:last].sum())
+
+    def _level(self, first: int, last: int) -> float:
+        return float(np.average(self._values[first:last], weights=self._seconds[first:last]))
 
 
 def smooth(curve: np.ndarray, timestamps_seconds: np.ndarray) -> np.ndarray:
@@ -161,22 +204,3 @@ def smooth(curve: np.ndarray, timestamps_seconds: np.ndarray) -> np.ndarray:
     )
     values: np.ndarray = differences + curve[0]
     return values
-
-
-def _frame_ranges(times: np.ndarray, duration: float, spans: ArrayLike) -> np.ndarray:
-    """Return `(M, 2)` first and last frames, exclusive, of each span."""
-    rows = np.asarray(spans, np.float64).reshape(-1, 2)
-    if not len(rows):
-        return np.zeros((0, 2), np.int64)
-    edges = np.append(times, duration)
-    # Spans of an index end at bounds of frames: a lookup is enough for them.
-    first, last = np.searchsorted(times, rows[:, 0]), np.searchsorted(edges, rows[:, 1])
-    is_inside = (last < len(edges)) & (first < last) & (first < len(times))
-    is_exact = is_inside.copy()
-    is_exact[is_inside] = (edges[first[is_inside]] == rows[is_inside, 0]) & (
-        edges[last[is_inside]] == rows[is_inside, 1]
-    )
-    ranges = np.column_stack([first, last])
-    for i in np.flatnonzero(~is_exact):
-        ranges[i] = frames_in(times, duration, rows[i])
-    return ranges

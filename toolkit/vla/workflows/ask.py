@@ -13,20 +13,19 @@ import numpy as np
 
 from vla.batches.collate import build_batch
 from vla.batches.corpus import Corpus, Query, QuestionExample, join_question_answer, pool_chunks
-from vla.batches.segment_pooling import pool_segments
 from vla.cache.store import FeatureCache, active_cache
 from vla.datasets.base import Annotation, Question
 from vla.encoders.base import TextEncoder
 from vla.errors import AnnotationError, CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
 from vla.hints import Hint
-from vla.indexing.segments import windows_and_changes
 from vla.language.sentences import split_to_fit
 from vla.metrics.question_answering import predicted_counts
 from vla.model import AlignmentModel
 from vla.naming.matching import NameMatcher
 from vla.progress import Progress, ProgressCallback, silent
-from vla.retrieval.moments import MomentLocalizer, SegmentScores
+from vla.retrieval.moments import peaks_of
+from vla.retrieval.similarity_curve import SimilarityCurve
 from vla.storage.workspace import Workspace
 from vla.threads import small_op_threads
 from vla.training.checkpoint import Run, load_model, open_run
@@ -271,16 +270,11 @@ def _answer(
         others = tuple(zip(labels, map(float, best.values), strict=False))
     vector = texts.align(model, join_question_answer(texts.text, answer))
     frames = aligned.packed.float().cpu().numpy()
-    segments = pool_segments(frames, video, windows_and_changes(video))
-    scores = (segments.vectors @ vector).astype(np.float64)
-    segment_scores = SegmentScores(segments.spans, scores, float(scores.max()))
-    moments = MomentLocalizer(model, None).localize(
-        video, frames, vector, segment_scores, max_moments
-    )
-    evidence = tuple(
-        (float(a), float(b), float(p))
-        for (a, b), p in zip(moments.spans, moments.peaks, strict=True)
-    )
+    similarities = frames @ vector
+    curve = SimilarityCurve(similarities, video.timestamps_seconds, video.duration_seconds)
+    spans, _ = curve.moments(max_moments)
+    peaks = peaks_of(video, similarities, spans)
+    evidence = tuple((float(a), float(b), float(p)) for (a, b), p in zip(spans, peaks, strict=True))
     path = "" if run.spec.is_imported else str(workspace.video_path(video.video_id))
     return Answer(
         video.video_id, path, texts.text, kind, answer, others, blind_answer, evidence, run.name

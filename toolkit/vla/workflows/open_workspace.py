@@ -16,9 +16,9 @@ from vla.indexing.store import open_index
 from vla.model import zero_shot_model
 from vla.naming.matching import NameMatcher
 from vla.progress import ProgressCallback, silent
+from vla.retrieval.calibration_store import load_or_calibrate
 from vla.retrieval.filters import VideoFilter
 from vla.retrieval.hits import Hits
-from vla.retrieval.hubness_store import load_or_fit_hubness
 from vla.retrieval.image_query import load_image
 from vla.retrieval.query import Query, Weighted
 from vla.retrieval.searcher import Searcher
@@ -37,7 +37,7 @@ class OpenWorkspace:
     Attributes:
         workspace: the workspace.
         device: device that encodes queries.
-        progress: called while the hubness of the index is estimated, which is done once.
+        progress: called while the index is calibrated, which is done once.
     """
 
     workspace: Workspace
@@ -49,7 +49,7 @@ class OpenWorkspace:
         self,
         query: str | Query,
         k: int = 10,
-        per_video: int = 3,
+        per_video: int | None = None,
         max_fpr: float | None = None,
         filters: VideoFilter | None = None,
     ) -> Hits:
@@ -87,7 +87,7 @@ class OpenWorkspace:
         self,
         image: Path | str,
         k: int = 10,
-        per_video: int = 3,
+        per_video: int | None = None,
         filters: VideoFilter | None = None,
         negative: Sequence[Weighted] = (),
     ) -> Hits:
@@ -106,7 +106,7 @@ class OpenWorkspace:
         video: Path | str,
         seconds: float,
         k: int = 10,
-        per_video: int = 3,
+        per_video: int | None = None,
         filters: VideoFilter | None = None,
         negative: Sequence[Weighted] = (),
     ) -> Hits:
@@ -211,7 +211,7 @@ def _open_searcher(workspace: Workspace, device: str, progress: ProgressCallback
                 f"run {index.run!r} was trained anew since the index was built", hint=Hint("index")
             )
     encoder = query_encoder(cache, device, "auto")
-    correction = load_or_fit_hubness(workspace, index, cache, model, encoder, progress)
+    calibration = load_or_calibrate(workspace, index, cache, model, encoder, progress)
     unsupported = frozenset(unrendered_videos(workspace, index.spec, index.videos))
     return Searcher(
         index,
@@ -219,7 +219,7 @@ def _open_searcher(workspace: Workspace, device: str, progress: ProgressCallback
         model,
         cache,
         workspace,
-        correction,
+        calibration,
         lists_missing=False,
         unsupported=unsupported,
     )

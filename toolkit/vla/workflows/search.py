@@ -25,7 +25,7 @@ def search(
     paths: Iterable[str | Path] = (),
     *,
     k: int = 10,
-    per_video: int = 3,
+    per_video: int | None = None,
     max_fpr: float | None = None,
     filters: VideoFilter | None = None,
     image: Path | None = None,
@@ -43,7 +43,7 @@ def search(
             hits are concatenated.
         paths: files and folders whose new videos are extracted and indexed first.
         k: number of hits for each query.
-        per_video: maximum number of hits of one video.
+        per_video: maximum number of hits of one video; None for no limit.
         max_fpr: hide hits whose estimated false-positive rate exceeds this, in (0, 1]: at 0.05, one
             unrelated query in twenty has hits. None hides none.
         filters: conditions on the videos; None for all videos.

@@ -21,10 +21,10 @@ from vla.indexing.search_index import SearchIndex
 from vla.indexing.sync import build_index
 from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback
+from vla.retrieval.calibration import Calibration, calibrate_index
 from vla.retrieval.duration_prior import DurationRange, estimate_duration_range
 from vla.retrieval.filters import VideoFilter
 from vla.retrieval.hits import Hit
-from vla.retrieval.hubness import HubnessCorrection, fit_hubness
 from vla.retrieval.query import Query as SearchQuery
 from vla.retrieval.query_bank import (
     MIN_SIZE,
@@ -38,8 +38,8 @@ from vla.storage.workspace import Workspace
 from vla.workflows.encoder_choice import encoder_of
 from vla.workflows.text_features import has_encoder
 
-_NUM_VIDEOS, _NUM_MOMENTS = 100, 10
-"""Number of videos, and of moments of the query's own video, in a result: no metric needs more."""
+_NUM_HITS, _NUM_MOMENTS = 100, 10
+"""Number of hits, and of moments of the query's own video, in a result: no metric needs more."""
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,12 @@ class SearchRetriever:
         self._progress = progress
         corpus_cache = cache.with_frames(corpus.videos)
         index = build_index(corpus_cache, model)
-        correction = _fit_hubness(index, cache, model, bank)
+        calibration = _calibrate(index, cache, model, bank)
         self._searcher = Searcher(
-            index, CachedTexts(cache), model, corpus_cache, workspace, correction
+            index, CachedTexts(cache), model, corpus_cache, workspace, calibration
         )
 
-    def everywhere(self, queries: Sequence[Query], per_video: int) -> list[np.ndarray]:
+    def everywhere(self, queries: Sequence[Query], per_video: int | None) -> list[np.ndarray]:
         """Return, for each query, the best moments of all videos.
 
         Among duplicates and near-duplicates, the query's own video counts as found. A text that is
@@ -150,7 +150,7 @@ class SearchRetriever:
 
         Args:
             queries: the captions.
-            per_video: maximum number of moments of one video.
+            per_video: maximum number of moments of one video; None for no limit.
 
         Returns:
             For each query `(N, 4)`: row of the video, start and end in seconds, score; best first.
@@ -158,7 +158,7 @@ class SearchRetriever:
         results = []
         for query in self._with_progress(queries):
             own = self._names[query.video]
-            hits = self._search(query, _NUM_VIDEOS * per_video, per_video, None)
+            hits = self._search(query, _NUM_HITS, per_video, None)
             rows = [
                 (self._rows[v], start, end, s)
                 for v, start, end, s in (_as_own(h, own) for h in hits)
@@ -179,7 +179,7 @@ class SearchRetriever:
         return results
 
     def _search(
-        self, query: Query, k: int, per_video: int, filters: VideoFilter | None
+        self, query: Query, k: int, per_video: int | None, filters: VideoFilter | None
     ) -> list[Hit]:
         try:
             # Without rewriting: the caption itself is cached, and used by the other metrics.
@@ -206,10 +206,10 @@ def _as_own(hit: Hit, own: str) -> tuple[str, float, float, float]:
     return own if own in hit.duplicates else hit.video_id, hit.start, hit.end, hit.score
 
 
-def _fit_hubness(
+def _calibrate(
     index: SearchIndex, cache: FeatureCache, model: AlignmentModel, bank: EvalQueryBank
-) -> HubnessCorrection | None:
+) -> Calibration | None:
     if len(bank.bank.texts) < 2:
         return None
     vectors = bank.bank.encode(cache, model, bank.encoder)
-    return replace(fit_hubness(index, bank.bank, vectors), duration_range=bank.duration_range)
+    return replace(calibrate_index(index, bank.bank, vectors), duration_range=bank.duration_range)

@@ -16,7 +16,7 @@ from vla.errors import CacheError, MissingError
 from vla.hints import Hint
 from vla.indexing.store import check_index, open_index
 from vla.progress import Progress, ProgressCallback, silent
-from vla.retrieval.hubness_store import check_hubness, delete_hubness
+from vla.retrieval.calibration_store import check_calibration, delete_calibration
 from vla.storage import atomic, records
 from vla.storage.workspace import SCHEMA, Workspace
 from vla.workflows.encoder_choice import TEXT_TOWER_FILE
@@ -30,7 +30,7 @@ def verify(
     progress: ProgressCallback = silent,
 ) -> list[Corruption]:
     """Return the corrupt parts of a workspace: records, captions, features, runs, training states,
-    index, hubness.
+    index, calibration.
 
     Checksums of records and captions are always compared; those of features, weights and vectors
     only with `read_data`. Without `mend` nothing is written, so that read-only workspaces can be
@@ -203,9 +203,9 @@ def _index(workspace: Workspace, read_data: bool) -> Iterator[Check]:
 
     yield Check("the index", check, partial(atomic.remove, workspace.index / "index.json"))
     yield Check(
-        "index/background.json",
-        partial(check_hubness, workspace.index),
-        partial(delete_hubness, workspace.index),
+        "index/calibration.json",
+        partial(check_calibration, workspace.index),
+        partial(delete_calibration, workspace.index),
     )
 
 

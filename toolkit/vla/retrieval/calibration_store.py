@@ -1,8 +1,8 @@
-"""Storage of a hubness correction next to the index that it was estimated from.
+"""Storage of a calibration next to the index that it was estimated from.
 
 index/
-  background.json               inputs of the estimate and duration range; name and checksum of the other file
-  background-<sha>.safetensors  hubness of each row (`bias`), null scores (`chance`), mean of the bank (`mean`)
+  calibration.json               inputs of the estimate and duration range; name and checksum of the other file
+  calibration-<sha>.safetensors  the arrays of `Calibration`, by the names of its attributes
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from vla.errors import CacheError, ResourceError
 from vla.hints import Hint, Note
 from vla.indexing.search_index import SearchIndex
 from vla.progress import Progress, ProgressCallback, silent
+from vla.retrieval.calibration import Calibration, calibrate_index
 from vla.retrieval.duration_prior import estimate_duration_range
-from vla.retrieval.hubness import HubnessCorrection, fit_hubness
 from vla.retrieval.query_bank import choose_query_bank, default_queries
 from vla.storage import atomic, records
 from vla.storage.records import Digest, FileName, Seconds
@@ -30,20 +30,23 @@ from vla.storage.workspace import Workspace
 if TYPE_CHECKING:
     from vla.model import AlignmentModel
 
-SCHEMA = 2
-_NAME = "background.json"
+SCHEMA = 3
+_NAME = "calibration.json"
+_ARRAYS = ("video_center", "query_center", "row_norms", "null_scores")
+_OLD_FILES = "background*"
+"""Files of the schema before, which corrected hubness."""
 _WAY_ON = Hint("search_again")
 
 
-def load_or_fit_hubness(
+def load_or_calibrate(
     workspace: Workspace,
     index: SearchIndex,
     cache: FeatureCache,
     model: AlignmentModel,
     encoder: TextEncoder,
     progress: ProgressCallback = silent,
-) -> HubnessCorrection | None:
-    """Return the hubness correction of `index`. Without a valid stored one, fit it and store it.
+) -> Calibration | None:
+    """Return the calibration of `index`. Without a valid stored one, fit it and store it.
 
     Returns None without a query bank, and while the index is out of date, because its sources are
     no longer available.
@@ -51,18 +54,18 @@ def load_or_fit_hubness(
     if index.cache_state != cache.state() or not len(index.video_of_row):
         return None
     key = identity(index, _bank_digest(workspace))
-    correction = load_hubness(workspace.index, key, len(index.video_of_row), index.dim)
-    if correction is not None:
-        return correction
-    correction = _fit(workspace, index, cache, model, encoder, progress)
-    if correction is not None:
+    calibration = load_calibration(workspace.index, key, len(index.video_of_row), index.dim)
+    if calibration is not None:
+        return calibration
+    calibration = _fit(workspace, index, cache, model, encoder, progress)
+    if calibration is not None:
         try:
             with workspace.lock_index(progress):
-                save_hubness(workspace.index, correction, key)
+                save_calibration(workspace.index, calibration, key)
         except ResourceError:
             # A workspace that cannot be written can still be searched.
             pass
-    return correction
+    return calibration
 
 
 def _fit(
@@ -72,7 +75,7 @@ def _fit(
     model: AlignmentModel,
     encoder: TextEncoder,
     progress: ProgressCallback,
-) -> HubnessCorrection | None:
+) -> Calibration | None:
     def notify(message: str, level: Literal["note", "warning"]) -> None:
         progress(Progress("search", message=message, level=level))
 
@@ -88,7 +91,7 @@ def _fit(
     )
     vectors = bank.encode(cache, model, encoder)
     try:
-        correction = fit_hubness(index, bank, vectors, progress)
+        calibration = calibrate_index(index, bank, vectors, progress)
     except CacheError as error:
         notify(Note(f"{error}; hits have no confidence", error.hint), "warning")
         return None
@@ -97,7 +100,7 @@ def _fit(
         shortest, longest = duration_range
         text = f"captioned moments last {shortest:.1f} to {longest:.1f} s; searches prefer moments of this duration"
         notify(Note(text, Hint("any_length")), "note")
-    return replace(correction, duration_range=duration_range)
+    return replace(calibration, duration_range=duration_range)
 
 
 def _bank_digest(workspace: Workspace) -> str:
@@ -107,7 +110,7 @@ def _bank_digest(workspace: Workspace) -> str:
 
 
 def identity(index: SearchIndex, bank: str) -> dict[str, str]:
-    """Return the inputs of a hubness correction.
+    """Return the inputs of a calibration.
 
     Features, run, state of the cache, rows of the index, digest of the bank.
     """
@@ -124,7 +127,7 @@ def identity(index: SearchIndex, bank: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Record:
-    """Contents of `background.json`."""
+    """Contents of `calibration.json`."""
 
     schema: Literal[SCHEMA]  # type: ignore[valid-type]
     of: dict[str, str]
@@ -133,8 +136,8 @@ class _Record:
     sha256: Digest
 
 
-def check_hubness(folder: Path) -> None:
-    """Raise CacheError if the hubness correction in `folder` is damaged.
+def check_calibration(folder: Path) -> None:
+    """Raise CacheError if the calibration in `folder` is damaged.
 
     Do nothing if there is none.
     """
@@ -143,42 +146,38 @@ def check_hubness(folder: Path) -> None:
         atomic.read_bytes(folder / record.file, record.sha256, _WAY_ON)
 
 
-def delete_hubness(folder: Path) -> None:
-    """Delete the hubness correction in `folder`; the next search fits it again."""
+def delete_calibration(folder: Path) -> None:
+    """Delete the calibration in `folder`; the next search fits it again."""
     atomic.remove(folder / _NAME)
 
 
-def save_hubness(folder: Path, correction: HubnessCorrection, key: dict[str, str]) -> None:
-    """Commit `correction` to `folder`, with its inputs `key` (see `identity`), and delete the
+def save_calibration(folder: Path, calibration: Calibration, key: dict[str, str]) -> None:
+    """Commit `calibration` to `folder`, with its inputs `key` (see `identity`), and delete the
     previous one.
     """
     from safetensors.numpy import save
 
-    arrays = {
-        "bias": correction.hubness,
-        "chance": correction.null_scores,
-        "mean": correction.query_mean,
-    }
+    arrays = {name: getattr(calibration, name) for name in _ARRAYS}
     content = save({name: values.astype(np.float32) for name, values in arrays.items()})
-    name = f"background-{atomic.sha256(content)[:16]}.safetensors"
+    name = f"calibration-{atomic.sha256(content)[:16]}.safetensors"
     atomic.write_bytes(folder / name, content)
     record = {
         "schema": SCHEMA,
         "of": key,
-        "lasting": correction.duration_range,
+        "lasting": calibration.duration_range,
         "file": name,
         "sha256": atomic.sha256(content),
     }
     atomic.write_json(folder / _NAME, record)
-    for old in folder.glob("background-*"):
+    for old in (*folder.glob("calibration-*"), *folder.glob(_OLD_FILES)):
         if old.name != name:
             atomic.unlink_quietly(old)
 
 
-def load_hubness(
+def load_calibration(
     folder: Path, key: dict[str, str], num_rows: int, dim: int
-) -> HubnessCorrection | None:
-    """Return the hubness correction in `folder`.
+) -> Calibration | None:
+    """Return the calibration in `folder`.
 
     None if there is none, if its inputs are not `key`, or if it is damaged.
 
@@ -199,18 +198,19 @@ def load_hubness(
         if record.of != key:
             return None
         arrays = load(atomic.read_bytes(folder / record.file, record.sha256))
-        hubness, null_scores, query_mean = arrays["bias"], arrays["chance"], arrays["mean"]
+        video_center, query_center, row_norms, null_scores = (arrays[name] for name in _ARRAYS)
         duration = record.lasting
     except (CacheError, SafetensorError, KeyError, ValueError):
         return None
+    values = (video_center, query_center, row_norms, null_scores)
     is_valid = (
-        hubness.dtype == null_scores.dtype == query_mean.dtype == np.float32
-        and hubness.shape == (num_rows,)
-        and query_mean.shape == (dim,)
+        all(v.dtype == np.float32 and np.isfinite(v).all() for v in values)
+        and video_center.shape == query_center.shape == (dim,)
+        and row_norms.shape == (num_rows,)
+        and (row_norms >= 0).all()
         and null_scores.ndim == 1
         and len(null_scores) > 1
-        and all(np.isfinite(values).all() for values in (hubness, null_scores, query_mean))
         and (np.diff(null_scores) >= 0).all()
         and (duration is None or 0 <= duration[0] <= duration[1] < np.inf)
     )
-    return HubnessCorrection(hubness, null_scores, query_mean, duration) if is_valid else None
+    return Calibration(*values, duration) if is_valid else None
