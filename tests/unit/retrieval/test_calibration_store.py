@@ -1,4 +1,4 @@
-"""Fitting of hubness corrections: choice of the query bank, updates, and searches without one."""
+"""Calibrations of workspaces: choice of the query bank, updates, and searches without one."""
 
 import dataclasses
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import vla
+from support import naive_search
 from support.refusals import refused
 from vla.batches.corpus import pool_chunks
 from vla.batches.segment_pooling import pool_segments
@@ -14,8 +15,8 @@ from vla.errors import MissingError, ResourceError, UsageError
 from vla.hints import Hint
 from vla.indexing.segments import windows_and_frames
 from vla.model import zero_shot_model
-from vla.retrieval import hubness_store
-from vla.retrieval.hubness import estimate_hubness
+from vla.retrieval import calibration_store
+from vla.retrieval.calibration import calibrate_index
 from vla.retrieval.query_bank import default_queries
 
 
@@ -26,7 +27,8 @@ def captions(root, count):
     vla.extract([root / "videos"], captions=root / "more.csv", workspace=root, workers=1)
 
 
-def expected_correction(workspace, searcher, texts, described):
+def expected_calibration(workspace, searcher, texts, described):
+    """Return the calibration by loops; `described` is the video of each text, or None."""
     cache = active_cache(workspace.caches)
     model = zero_shot_model(cache.spec.dim, 1.0)
     vectors = model.align_texts(
@@ -36,23 +38,23 @@ def expected_correction(workspace, searcher, texts, described):
         pool_segments(model.align_frames(f), f, windows_and_frames(f)).vectors
         for f in map(cache.frames, searcher.index.videos)
     ]
-    return estimate_hubness(
-        segments,
-        vectors,
-        [[i for i, v in enumerate(described) if v == name] for name in searcher.index.videos],
-    )
+    exclude = [[i for i, v in enumerate(described) if v == n] for n in searcher.index.videos]
+    return naive_search.calibrate(segments, vectors, exclude)
+
+
+def assert_close(calibration, expected, tolerance, live=slice(None)):
+    np.testing.assert_allclose(calibration.row_norms[live], expected.row_norms, atol=tolerance)
+    for name in ("video_center", "query_center", "null_scores"):
+        values = getattr(calibration, name), getattr(expected, name)
+        np.testing.assert_allclose(*values, atol=tolerance, err_msg=name)
 
 
 def test_few_captions_use_default_queries(toy_workspace):
     vla.index(workspace=toy_workspace.root)
     searcher = vla.open_workspace(toy_workspace.root).searcher
-    expected = expected_correction(
-        toy_workspace, searcher, default_queries().texts, [None] * len(default_queries().texts)
-    )
-    np.testing.assert_allclose(
-        searcher.hubness_correction.null_scores, expected.null_scores, atol=1e-5
-    )
-    np.testing.assert_allclose(searcher.hubness_correction.hubness, expected.hubness, atol=1e-5)
+    texts = default_queries().texts
+    expected = expected_calibration(toy_workspace, searcher, texts, [None] * len(texts))
+    assert_close(searcher.calibration, expected, 1e-5)
 
 
 def test_captions_are_not_compared_with_their_own_videos(toy_workspace):
@@ -65,23 +67,19 @@ def test_captions_are_not_compared_with_their_own_videos(toy_workspace):
         ("someone pours green tea", 4),
     ]
     told += [(f"number {i} of many things", 2 + i % 3) for i in range(120)]
-    expected = expected_correction(
-        toy_workspace, searcher, [t for t, _ in told], [f"videos/v{n}.mp4" for _, n in told]
-    )
-    np.testing.assert_allclose(
-        searcher.hubness_correction.null_scores, expected.null_scores, atol=2e-3
-    )  # cached texts are float16
-    np.testing.assert_allclose(
-        searcher.hubness_correction.query_mean, expected.query_mean, atol=2e-3
-    )
-    np.testing.assert_allclose(searcher.hubness_correction.hubness, expected.hubness, atol=2e-3)
+    texts, videos = [t for t, _ in told], [f"videos/v{n}.mp4" for _, n in told]
+    expected = expected_calibration(toy_workspace, searcher, texts, videos)
+    assert_close(searcher.calibration, expected, 4e-3)  # cached texts are float16
+    regardless = expected_calibration(toy_workspace, searcher, texts, [None] * len(texts))
+    assert np.abs(np.subtract(regardless.null_scores, expected.null_scores)).max() > 0.01
 
 
 def test_refits_only_when_captions_or_index_change(toy_workspace, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "vla.retrieval.hubness.estimate_hubness",
-        lambda *args: calls.append(1) or estimate_hubness(*args),
+        calibration_store,
+        "calibrate_index",
+        lambda *args: calls.append(1) or calibrate_index(*args),
     )
     root = toy_workspace.root
     vla.index(workspace=root)
@@ -92,7 +90,7 @@ def test_refits_only_when_captions_or_index_change(toy_workspace, monkeypatch):
     assert vla.search("a dog", workspace=root) == first and len(calls) == 2
     captions(root, 120)
     assert vla.search("a dog", workspace=root) != first and len(calls) == 3
-    (next((root / ".vla" / "index").glob("background-*"))).write_bytes(b"x")
+    (next((root / ".vla" / "index").glob("calibration-*"))).write_bytes(b"x")
     vla.search("a dog", workspace=root)
     vla.search("a dog", workspace=root)
     assert len(calls) == 4
@@ -102,11 +100,11 @@ def test_read_only_workspace_can_be_searched(toy_workspace, monkeypatch):
     def full(*args):
         raise ResourceError("disk full")
 
-    monkeypatch.setattr(hubness_store, "save_hubness", full)
+    monkeypatch.setattr(calibration_store, "save_calibration", full)
     vla.index(workspace=toy_workspace.root)
     hits = vla.search("a dog", workspace=toy_workspace.root)
     assert hits and all(h.confidence is not None for h in hits)
-    assert not list((toy_workspace.root / ".vla" / "index").glob("background*"))
+    assert not list((toy_workspace.root / ".vla" / "index").glob("calibration*"))
 
 
 def test_deleted_videos_have_no_influence(toy_workspace):
@@ -118,15 +116,10 @@ def test_deleted_videos_have_no_influence(toy_workspace):
     after = vla.open_workspace(root).searcher
     deleted = np.flatnonzero(after.index.video_of_row < 0)
     assert len(deleted) and len(after.index.video_of_row) == len(before.index.video_of_row)
-    assert not after.hubness_correction.hubness[deleted].any()
+    assert (after.calibration.row_norms[deleted] == 1).all()
     texts = default_queries().texts
-    expected = expected_correction(toy_workspace, after, texts, [None] * len(texts))
-    np.testing.assert_allclose(
-        after.hubness_correction.null_scores, expected.null_scores, atol=1e-5
-    )
-    np.testing.assert_allclose(
-        np.delete(after.hubness_correction.hubness, deleted), expected.hubness, atol=1e-5
-    )
+    expected = expected_calibration(toy_workspace, after, texts, [None] * len(texts))
+    assert_close(after.calibration, expected, 1e-5, np.flatnonzero(after.index.video_of_row >= 0))
     assert {h.video_id for h in after.search("a dog")} == {"videos/v2.mp4", "videos/v4.mp4"}
 
 
@@ -138,20 +131,23 @@ def test_order_of_rows_does_not_matter(toy_workspace):
     """Of each video in the order of its windows, the videos mixed."""
     vla.index(workspace=toy_workspace.root)
     searcher = vla.open_workspace(toy_workspace.root).searcher
-    index, expected = searcher.index, searcher.hubness_correction
+    index, expected = searcher.index, searcher.calibration
     owner = index.video_of_row
-    workspace = np.concatenate([np.arange(np.sum(owner == v)) for v in range(len(index.videos))])
-    order = np.lexsort((-owner, workspace))
+    positions = np.concatenate([np.arange(np.sum(owner == v)) for v in range(len(index.videos))])
+    order = np.lexsort((-owner, positions))
     part = index.parts[0]
     mixed = with_fragment(
         index, video_of_row=owner[order], spans=part.spans[order], vectors=part.vectors[order]
     )
-    correction = hubness_store.load_or_fit_hubness(
+    calibration = calibration_store.load_or_calibrate(
         toy_workspace, mixed, searcher.cache, searcher.model, searcher.encoder
     )
     assert (np.diff(mixed.video_of_row) < 0).any()
-    np.testing.assert_allclose(correction.hubness, expected.hubness[order], atol=1e-6)
-    np.testing.assert_allclose(correction.null_scores, expected.null_scores, atol=1e-6)
+    moved = dataclasses.replace(expected, row_norms=expected.row_norms[order])
+    assert_close(calibration, moved, 1e-6)
+    hits = dataclasses.replace(searcher, index=mixed, calibration=calibration).search("a dog", 20)
+    for hit, other in zip(hits, searcher.search("a dog", 20), strict=True):
+        assert hit == dataclasses.replace(other, score=pytest.approx(other.score, abs=1e-6))
 
 
 def test_index_with_non_finite_vectors_has_none(toy_workspace):
@@ -161,8 +157,8 @@ def test_index_with_non_finite_vectors_has_none(toy_workspace):
     invalid = np.full_like(index.parts[0].vectors, np.nan)
     other = with_fragment(
         index, vectors=invalid, spans=index.parts[0].spans + 0.5
-    )  # other rows: the stored correction is not valid
-    correction = hubness_store.load_or_fit_hubness(
+    )  # other rows: the stored calibration is not valid
+    calibration = calibration_store.load_or_calibrate(
         toy_workspace,
         other,
         searcher.cache,
@@ -170,7 +166,7 @@ def test_index_with_non_finite_vectors_has_none(toy_workspace):
         searcher.encoder,
         lambda p: notes.append(p.message),
     )
-    assert correction is None and "the index holds no numbers for 'videos/v2.mp4'" in notes[-1]
+    assert calibration is None and "the index holds no numbers for 'videos/v2.mp4'" in notes[-1]
 
 
 def test_outdated_index_has_none(toy_workspace, clip):
@@ -228,7 +224,7 @@ def test_duration_range_from_captions_is_reported_once(toy_workspace):
         vla.extract([root / "videos"], captions=root / "more.csv", workspace=root, workers=1)
         vla.index(workspace=root)
         vla.search("a dog", workspace=root, progress=notes.append)
-        return vla.open_workspace(root).searcher.hubness_correction.duration_range
+        return vla.open_workspace(root).searcher.calibration.duration_range
 
     def duration_notes():
         return [n.message for n in notes if "captioned moments last" in n.message]
@@ -240,3 +236,35 @@ def test_duration_range_from_captions_is_reported_once(toy_workspace):
     assert note.hint == Hint("any_length")
     vla.search("a dog", workspace=root, progress=notes.append)
     assert len(duration_notes()) == 1
+
+
+def test_files_of_the_schema_before_go_at_the_next_search(toy_workspace):
+    vla.index(workspace=toy_workspace.root)
+    for name in ("background.json", "background-0123456789abcdef.safetensors"):
+        (toy_workspace.index / name).write_bytes(b"{}")
+    assert vla.search("a dog", workspace=toy_workspace.root)
+    assert not list(toy_workspace.index.glob("background*"))
+    assert len(list(toy_workspace.index.glob("calibration*"))) == 2
+
+
+def test_fragments_are_calibrated_as_one_index(toy_workspace, clip):
+    """Videos added later are in a part of their own; a deleted one leaves rows in the first."""
+    root = toy_workspace.root
+    vla.index(workspace=root)
+    clip("videos/new.mp4", frames=30)
+    vla.extract([root / "videos"], workspace=root, workers=1)
+    vla.remove(["videos/v2.mp4"], workspace=root)
+    vla.index(workspace=root)
+    searcher, texts = vla.open_workspace(root).searcher, default_queries().texts
+    live = np.flatnonzero(searcher.index.video_of_row >= 0)
+    assert len(searcher.index.parts) == 2 and len(live) < len(searcher.index.video_of_row)
+    expected = expected_calibration(toy_workspace, searcher, texts, [None] * len(texts))
+    assert_close(searcher.calibration, expected, 1e-5, live)
+    before = searcher.search("a dog", 20)
+    vla.index(workspace=root, compact=True)
+    after = vla.open_workspace(root).searcher
+    assert len(after.index.parts) == 1
+    assert_close(after.calibration, expected, 1e-5)
+    for hit, other in zip(after.search("a dog", 20), before, strict=True):
+        close = pytest.approx(other.score, abs=1e-5)
+        assert hit == dataclasses.replace(other, score=close, confidence=hit.confidence)
