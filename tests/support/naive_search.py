@@ -6,8 +6,6 @@ Written from the definitions in the documentation, and independent of the code o
 import math
 from types import SimpleNamespace
 
-import numpy as np
-
 SHARES = (0.25, 0.5)
 """Lowest and highest threshold of a curve, as shares of the way from its mean to its peak."""
 SHARE_OF_VARIANCE = 0.75

@@ -206,9 +206,7 @@ def test_confidence_of_left_out_queries_is_calibrated():
         calibration = calibrate(lambda rows=segments: rows, queries[:19])
         for vector in queries[19:]:
             query = CenteredQuery.of(vector, calibration)
-            scores = [
-                video_score((s := query.score_frames(rows)).max(), s[0]) for rows in segments
-            ]
+            scores = [video_score((s := query.score_frames(rows)).max(), s[0]) for rows in segments]
             shares.append(calibration.confidence(np.max(scores)) >= 0.8)
     # The query center is that of the bank, so that the rate is only about 1 in 5.
     assert 0.13 < np.mean(shares) < 0.27

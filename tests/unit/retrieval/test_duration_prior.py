@@ -9,23 +9,25 @@ import pytest
 from unit.retrieval.test_searcher import (
     ENCODER,
     assert_same,
+    calibration_by_loops,
     filled,
     naive,
     predict_alone,
     searcher,
     with_a_head,
-    with_correction,
+    with_calibration,
 )
 from vla.cache.receipts import Receipt
 from vla.datasets.base import Annotation, Question
 from vla.errors import UsageError
 from vla.features import FrameFeatures
 from vla.model import zero_shot_model
+from vla.retrieval.calibration import CenteredQuery
 from vla.retrieval.duration_prior import ANY_DURATION, MIN_CAPTIONS, estimate_duration_range
 from vla.retrieval.filters import VideoFilter
 from vla.retrieval.moments import HeadPredictions, MomentLocalizer, SegmentScores
 from vla.retrieval.query import Query
-from vla.spans import windows
+from vla.retrieval.similarity_curve import SimilarityCurve
 
 
 def captions(seconds, split="train", **more):
@@ -72,21 +74,6 @@ def test_ignores_few_moments_test_captions_and_questions():
     )
 
 
-def test_segments_of_the_range_or_all_without_any():
-    """The range is widened by the root of two, so one of the windows of doubling lengths fits."""
-    spans = np.array([(0.0, 2.0), (0.0, 4.0), (4.0, 8.0), (0.0, 8.0)])
-    for duration_range, fitting in (
-        ((2.9, 2.9), [1, 2]),
-        ((2.0, 2.8), [0]),
-        ((6.0, 9.0), [3]),
-        ((20.0, 30.0), [0, 1, 2, 3]),
-    ):
-        found, scores = SegmentScores(spans, np.arange(4.0), 1.0, duration_range).of_duration()
-        assert found.tolist() == spans[fitting].tolist() and scores.tolist() == fitting, (
-            duration_range
-        )
-
-
 def test_ignores_whole_video_captions():
     """By the duration of the receipt, or else that of the caption."""
     brief = captions([2.0] * MIN_CAPTIONS)
@@ -108,15 +95,14 @@ def test_ignores_whole_video_captions():
     "duration_range",
     [(2.0, 3.0), (4.9, 5.3), (10.0, math.inf), (0.0, 1.0), (900.0, 901.0), ANY_DURATION],
 )
-@pytest.mark.parametrize(("k", "per_video"), [(5, 1), (30, 3)])
+@pytest.mark.parametrize(("k", "per_video"), [(5, 1), (30, None)])
 def test_hits_last_as_long_as_the_query_says(tmp_path, duration_range, k, per_video):
     """Videos without such a moment have no hits; other videos are searched for more."""
     cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60])
-    find = with_correction(searcher(cache, tmp_path))
+    find = with_calibration(searcher(cache, tmp_path))
     hits = find.search(Query("a red dog", duration=duration_range), k, per_video)
-    expected = naive(
-        cache, "a red dog", 100, per_video, find.hubness_correction, duration_range=duration_range
-    )
+    calibration = calibration_by_loops(find)
+    expected = naive(cache, "a red dog", 100, per_video, calibration, duration_range=duration_range)
     shortest, longest = duration_range
     assert_same(hits, [w for w in expected if shortest <= w[3] - w[2] <= longest][:k])
     assert bool(hits) == (shortest < 900)
@@ -124,15 +110,13 @@ def test_hits_last_as_long_as_the_query_says(tmp_path, duration_range, k, per_vi
 
 def test_prior_applies_unless_the_query_has_a_range(tmp_path):
     cache = filled(tmp_path / "c", [9, 40, 25, 120, 60])
-    find = with_correction(searcher(cache, tmp_path))
-    with_prior = dataclasses.replace(
-        find,
-        hubness_correction=dataclasses.replace(find.hubness_correction, duration_range=(2.0, 3.0)),
-    )
+    find = with_calibration(searcher(cache, tmp_path))
+    known = dataclasses.replace(find.calibration, duration_range=(2.0, 3.0))
+    with_prior = dataclasses.replace(find, calibration=known)
     brief = with_prior.search("a dog", 20)
-    assert_same(
-        brief, naive(cache, "a dog", 20, 3, find.hubness_correction, duration_range=(2.0, 3.0))
-    )
+    calibration = calibration_by_loops(find)
+    assert_same(brief, naive(cache, "a dog", 20, None, calibration, duration_range=(2.0, 3.0)))
+    assert all(2.0 <= hit.end - hit.start <= 3.0 for hit in brief)
     assert brief != find.search("a dog", 20)
     assert with_prior.search(Query("a dog", duration=ANY_DURATION), 20) == find.search("a dog", 20)
     # A video's own score, and what a moment like another is, have nothing to do with it.
@@ -140,50 +124,14 @@ def test_prior_applies_unless_the_query_has_a_range(tmp_path):
         h.score for h in find.search("a dog", 20, 1)
     ]
     assert with_prior.search_like("v/1.mp4", 3.0) == dataclasses.replace(
-        find, hubness_correction=None
+        find, calibration=None
     ).search_like("v/1.mp4", 3.0)
 
 
-def test_short_range_finds_part_of_a_scene():
-    """Eight seconds show the dog, and two of them a little better: that is all of the scene, or these two."""
-    times, curve = np.arange(120) / 2, np.full(120, 0.1, np.float32)
-    curve[60:76] = 0.3
-    curve[66:70] = 0.32
-    features = FrameFeatures("v", curve[:, None], times, 60.0)
-    segments = np.array([w[2:] for w in windows(times, 60.0)])
-    cosines = np.array([curve[(times >= a) & (times < b)].mean() for a, b in segments])
-    localizer, one = MomentLocalizer(zero_shot_model(1, 1.0), None), np.ones(1, np.float32)
-
-    def first(duration_range):
-        return (
-            localizer.localize(
-                features,
-                curve[:, None],
-                one,
-                SegmentScores(segments, cosines, 0.32, duration_range),
-                3,
-            )
-            .spans[0]
-            .tolist()
-        )
-
-    assert first(ANY_DURATION) == [30.0, 38.0]
-    assert first((1.5, 2.5)) == [33.0, 35.0]
-    assert (
-        first((2.4, 3.0))[0] <= 33.0
-        and first((2.4, 3.0))[1] >= 35.0
-        and np.diff(first((2.4, 3.0))) in (2.5, 3.0)
-    )
-
-
 def test_prior_longer_than_a_video_excludes_nothing(tmp_path):
-    find = with_correction(searcher(filled(tmp_path / "c", [9, 40, 25]), tmp_path))
-    with_prior = dataclasses.replace(
-        find,
-        hubness_correction=dataclasses.replace(
-            find.hubness_correction, duration_range=(15.0, 30.0)
-        ),
-    )
+    find = with_calibration(searcher(filled(tmp_path / "c", [9, 40, 25]), tmp_path))
+    known = dataclasses.replace(find.calibration, duration_range=(15.0, 30.0))
+    with_prior = dataclasses.replace(find, calibration=known)
     assert {h.video_id for h in with_prior.search("a dog")} == {"v/0.mp4", "v/1.mp4", "v/2.mp4"}
     hits = with_prior.search(Query("a dog", duration=(15.0, 30.0)))
     assert hits and {h.video_id for h in hits} == {"v/1.mp4"}
@@ -227,40 +175,47 @@ def test_predictions_outside_the_range_are_dropped(tmp_path, duration_range):
     )
 
 
-def test_head_outweighs_a_small_difference_of_cosines():
-    """Confidence scores fall with scores, whatever the order of the predictions."""
+def test_probabilities_of_a_head_set_bounds_and_ranks():
+    """The best moment has the score of the video, others less by a share of the rise of the curve."""
     times = np.arange(80) / 2
     frames = np.zeros((80, 2), np.float32)
     frames[:, 1] = 1.0
     frames[20:24], frames[60:64] = (0.6, 0.8), (0.62, math.sqrt(1 - 0.62**2))
     features = FrameFeatures("v", frames, times, 40.0)
-    segments = np.array([w[2:] for w in windows(times, 40.0, (2.0,))])
-    cosines = np.array([frames[(times >= a) & (times < b), 0].mean() for a, b in segments])
-    scores = SegmentScores(segments, cosines, float(cosines.max()))
-    localizer, query = (
-        MomentLocalizer(zero_shot_model(2, 1.0), None),
-        np.array([1.0, 0.0], np.float32),
-    )
+    rows = SegmentScores(np.array([[0.0, 40.0]]), np.array([0.1]), 0.7)
+    localizer = MomentLocalizer(zero_shot_model(2, 1.0), None)
+    query = CenteredQuery.of(np.array([1.0, 0.0], np.float32), None)
+    rise = SimilarityCurve(frames[:, 0], times, 40.0).rise
 
-    def hits(*rows):
-        return localizer.localize(
-            features,
-            frames,
-            query,
-            scores,
-            2,
-            HeadPredictions(np.array([r[:2] for r in rows]), np.array([r[2] for r in rows])),
+    def hits(*moments, count=2, segments=rows):
+        predictions = HeadPredictions(
+            np.reshape([m[:2] for m in moments], (-1, 2)), np.array([m[2] for m in moments])
         )
+        return localizer.localize(features, frames, query, segments, count, predictions)
 
-    for rows in ([(10.2, 12.1, 0.9), (30.1, 31.9, 0.2)], [(30.1, 31.9, 0.2), (10.2, 12.1, 0.9)]):
-        found = hits(*rows)
-        assert found.spans.tolist() == [[10.2, 12.1], [30.1, 31.9]]
-        np.testing.assert_allclose(
-            found.confidence_scores, scores.cosine + found.scores - found.scores[0]
-        )
-        assert found.scores[0] < 0.62 and found.scores[1] < found.scores[0]
-        np.testing.assert_allclose(found.peaks, [10.5, 30.5])
+    for moments in ([(10.2, 12.1, 0.9), (30.1, 31.9, 0.2)], [(30.1, 31.9, 0.2), (10.2, 12.1, 0.9)]):
+        result = hits(*moments)
+        assert result.spans.tolist() == [[10.2, 12.1], [30.1, 31.9]]
+        np.testing.assert_allclose(result.scores, [0.7, 0.7 - rise * (1 - 0.2 / 0.9)], atol=1e-9)
+        np.testing.assert_allclose(result.peaks, [10.5, 30.5])
     assert hits((30.1, 31.9, 0.9), (10.2, 12.1, 0.8)).spans[0].tolist() == [30.1, 31.9]
-    # A moment without a prediction takes its bounds from the curve; its score is not higher.
-    assert hits((1.0, 3.0, 0.9)).spans[0].tolist() == [30.0, 32.0]
-    assert localizer.localize(features, frames, query, scores, 2).spans[0].tolist() == [30.0, 32.0]
+    # Of two moments, the better one is kept if they overlap by an IoU above 0.3, or by over half of
+    # the shorter one.
+    assert len(hits((1.0, 5.0, 0.9), (3.0, 7.0, 0.8)).spans) == 1
+    assert len(hits((1.0, 5.0, 0.9), (3.5, 7.5, 0.8)).spans) == 2
+    assert len(hits((1.0, 31.0, 0.9), (3.0, 4.0, 0.8)).spans) == 1
+    # Without predictions, or without a head, moments are those of the curve.
+    by_curve = localizer.localize(features, frames, query, rows, 2)
+    assert by_curve.spans.tolist() == [[30.0, 32.0], [10.0, 12.0]]
+    assert hits().spans.tolist() == by_curve.spans.tolist()
+    assert by_curve.scores[0] == 0.7 and 0.7 - rise < by_curve.scores[1] < 0.7
+    short = dataclasses.replace(rows, duration_range=(0.5, 0.5))
+    assert np.diff(hits(segments=short).spans).tolist() == [[0.5], [0.5]]
+    # No probability at all is no reason to fail.
+    assert hits((1.0, 3.0, 0.0)).scores.tolist() == [0.7 - rise]
+    gone = localizer.localize(None, frames, query, rows, 2)
+    assert (gone.spans.tolist(), gone.scores.tolist(), gone.peaks.tolist()) == (
+        [[0.0, 40.0]],
+        [0.7],
+        [0.0],
+    )

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from unit.retrieval.test_searcher import filled, searcher, with_correction
+from unit.retrieval.test_searcher import filled, searcher, with_calibration
 from vla.cache.receipts import Receipt
 from vla.captions import store as caption_store
 from vla.datasets.base import Annotation
@@ -75,10 +75,10 @@ def test_rejects_contradictory_filters(options):
 
 
 @pytest.mark.parametrize("backend", indexes.names())
-@pytest.mark.parametrize("has_correction", [False, True])
-def test_filters_do_not_change_scores(tmp_path, backend, has_correction):
+@pytest.mark.parametrize("has_calibration", [False, True])
+def test_filters_do_not_change_scores(tmp_path, backend, has_calibration):
     find = searcher(filled(tmp_path / "c", LENGTHS), tmp_path, backend)
-    find = with_correction(find) if has_correction else find
+    find = with_calibration(find) if has_calibration else find
     for query in ("a red dog", "rain on a roof"):
         all_hits = find.search(query, 500, 50)
         for filters in (
@@ -98,7 +98,7 @@ def test_filters_do_not_change_scores(tmp_path, backend, has_correction):
 
 def test_matching_rows_behind_thousands_of_others_are_found(tmp_path):
     """Few of the best rows may pass a filter."""
-    find = with_correction(searcher(filled(tmp_path / "c", LENGTHS), tmp_path))
+    find = with_calibration(searcher(filled(tmp_path / "c", LENGTHS), tmp_path))
     find = dataclasses.replace(find, config=RankingConfig(min_rows=5, rows_per_hit=1))
     for name in find.index.videos:
         all_hits = [h for h in find.search("a red dog", 500, 50) if h.video_id == name]

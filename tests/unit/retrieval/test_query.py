@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from unit.retrieval.test_searcher import filled, searcher, unit, with_correction
+from support import naive_search
+from unit.retrieval.test_searcher import (
+    calibration_by_loops,
+    filled,
+    searcher,
+    unit,
+    with_calibration,
+)
 from vla.encoders.toy import Encoder
 from vla.errors import UsageError
 from vla.model import AlignmentModel, ModelConfig
@@ -145,18 +152,33 @@ def test_what_cannot_be_asked_is_refused(options, message):
 
 
 def test_confidence_of_several_texts_is_that_of_the_least_sure(tmp_path):
-    """By the lowest cosine of the mean frame of the hit with a positive text; negative texts are ignored."""
-    find = with_correction(searcher(filled(tmp_path / "c", [30, 40, 25]), tmp_path))
+    """By the mean of the frames of the hit and a share of that of the video; negative texts are ignored."""
+    find = with_calibration(searcher(filled(tmp_path / "c", [30, 40, 25]), tmp_path))
     plain = find.search("a dog", 1)[0].confidence
-    for hit in find.search(Query("a dog", also=(("a cat", 0.5),), negative=(("snow", 0.3),)), 5):
+    expected = calibration_by_loops(find)
+    several = Query("a dog", also=(("a cat", 0.5),), negative=(("snow", 0.3),))
+    hits = find.search(several, 9)
+    assert len(hits) > 3
+    for hit in hits:
         features = find.cache.frames(hit.video_id)
-        inside = (features.timestamps_seconds >= hit.start) & (
-            features.timestamps_seconds < hit.end
-        )
-        mean = unit(unit(features.values.astype(np.float64))[inside].mean(0))
-        count = max(
-            int((find.hubness_correction.null_scores >= mean @ vector(t)).sum())
-            for t in ("a dog", "a cat")
-        )
-        assert hit.confidence == pytest.approx(1 - (1 + count) / 61, abs=1 / 61 + 1e-9)
+        frames = [
+            naive_search.unit(naive_search.minus(frame, expected.video_center))
+            for frame in unit(features.values.astype(np.float64))
+        ]
+        inside = [f for f, t in zip(frames, features.timestamps_seconds, strict=True)
+                  if hit.start <= t < hit.end]  # fmt: skip
+        scores = []
+        for text in ("a dog", "a cat"):
+            direction = naive_search.unit(naive_search.minus(vector(text), expected.query_center))
+            means = [naive_search.dot(direction, naive_search.mean_of(f)) for f in (inside, frames)]
+            scores.append(means[0] + 0.15 * means[1])
+        confidence = naive_search.confidence(min(scores), expected.null_scores)
+        assert hit.confidence == pytest.approx(confidence, abs=1 / 61 + 1e-9)
     assert find.search(Query("a dog"), 1)[0].confidence == plain
+
+
+def test_total_weight_is_that_of_all_texts():
+    assert encode_one(Query("a dog")).total_weight == 1
+    several = Query("a dog", also=(("a cat", 0.5),), negative=(("snow", 0.3), ("fog", 0.25)))
+    assert encode_one(several).total_weight == pytest.approx(0.45)
+    assert encode_one(Query("a dog", also=(("a cat", 3.0),))).total_weight == 1

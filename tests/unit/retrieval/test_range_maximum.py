@@ -21,9 +21,7 @@ def test_the_earliest_maximum_of_each_range(case):
     values, ranges = case
     first, last = np.array(ranges, int).reshape(-1, 2).T
     result = range_argmax(np.array(values, np.float64), first, last)
-    expected = [
-        max(range(a, b), key=lambda i: (values[i], -i)) if a < b else -1 for a, b in ranges
-    ]
+    expected = [max(range(a, b), key=lambda i: (values[i], -i)) if a < b else -1 for a, b in ranges]
     assert result.tolist() == expected
 
 

@@ -3,20 +3,29 @@
 import dataclasses
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support import naive_search
 from support.naive_search import overlap, smooth
-from unit.retrieval.test_searcher import ENCODER, filled, searcher, unit, with_correction
-from vla.batches.segment_pooling import pool_segments
+from unit.retrieval.test_searcher import (
+    calibration_by_loops,
+    filled,
+    searcher,
+    text_vector,
+    unit,
+    videos_of,
+    with_calibration,
+)
 from vla.indexes import registry as indexes
-from vla.indexing.segments import windows_and_frames
 from vla.retrieval.filters import VideoFilter
+from vla.retrieval.indexed_videos import NearestRows
 from vla.retrieval.query import Query
-from vla.retrieval.scorers import RankingConfig
+from vla.retrieval.scorers import RankingConfig, SequenceScorer
 from vla.retrieval.sequences import find_sequences
 
 
@@ -104,30 +113,23 @@ def test_ignores_frames_of_zero_duration():
     assert find_sequences([np.ones(1), np.ones(1)], np.zeros(1), 1.0) == []
 
 
-def naive(cache, texts, within, hubness=None):
+def naive(cache, texts, within, calibration=None):
     """Return (score, video, peaks) of the best sequence of each video, best first."""
-    vectors = [unit(ENCODER.encode_text([t]).pooled[0]) for t in texts]
-    sequences, row = [], 0
-    for video_id in cache.video_ids():
-        features = cache.frames(video_id)
-        frames = unit(features.values.astype(np.float64))
-        rows = pool_segments(frames, features, windows_and_frames(features)).vectors.astype(
-            np.float64
-        )
-        offsets = np.zeros(len(rows)) if hubness is None else hubness[row : row + len(rows)]
-        row += len(rows)
-        top = np.mean([(rows @ v - offsets).max() for v in vectors])
-        frames_of_steps = best_sequence(
-            [frames @ v for v in vectors], features.timestamps_seconds, within
-        )
-        if frames_of_steps is not None:
-            sequences.append(
-                (
-                    top - frames_of_steps[1],
-                    video_id,
-                    features.timestamps_seconds[list(frames_of_steps[0])].tolist(),
-                )
-            )
+    vectors, center = [text_vector(t).tolist() for t in texts], [0.0] * 12
+    if calibration is not None:
+        center = calibration.video_center
+        vectors = [
+            naive_search.unit(naive_search.minus(v, calibration.query_center)) for v in vectors
+        ]
+    sequences = []
+    for video in videos_of(cache):
+        scores = [naive_search.video_score(v, video.rows, center) for v in vectors]
+        frames = [naive_search.unit(naive_search.minus(f, center)) for f in video.frames]
+        curves = [[naive_search.dot(v, f) for f in frames] for v in vectors]
+        best = best_sequence(curves, video.times, within)
+        if best is not None:
+            peaks = [video.times[t] for t in best[0]]
+            sequences.append((sum(scores) / len(scores) - best[1], video.name, peaks))
     return sorted(sequences, key=lambda f: -f[0])
 
 
@@ -173,24 +175,49 @@ def test_initial_number_of_rows_does_not_matter(tmp_path):
     assert few_rows.search(query, 4, 2) == expected
 
 
-def test_hubness_and_confidence_of_steps(tmp_path):
+def test_centered_steps_and_their_confidence(tmp_path):
     cache = filled(tmp_path / "c", [9, 30, 25], seed=4)
-    find = with_correction(searcher(cache, tmp_path))
-    texts = ("a red dog", "rain on a roof")
-    expected = naive(cache, texts, 5, find.hubness_correction.hubness)
+    find = with_calibration(searcher(cache, tmp_path))
+    texts, calibration = ("a red dog", "rain on a roof"), calibration_by_loops(find)
+    expected = naive(cache, texts, 5, calibration)
     hits = find.search(Query(texts[0], then=texts[1:], within=5), 3, 1)
     np.testing.assert_allclose([h.score for h in hits], [w[0] for w in expected], atol=2e-5)
+    assert [(h.video_id, [s[3] for s in h.steps]) for h in hits] == [w[1:] for w in expected]
     for hit in hits:
         features = cache.frames(hit.video_id)
-        frames = unit(features.values.astype(np.float64))
+        frames = [
+            naive_search.unit(naive_search.minus(frame, calibration.video_center))
+            for frame in unit(features.values.astype(np.float64))
+        ]
         confidences = []
         for text, start, end, _ in hit.steps:
-            inside = (features.timestamps_seconds >= start) & (features.timestamps_seconds < end)
-            cosine = unit(frames[inside].mean(0)) @ unit(ENCODER.encode_text([text]).pooled[0])
-            confidences.append(
-                1 - (1 + int((find.hubness_correction.null_scores >= cosine).sum())) / 61
-            )
+            vector = naive_search.minus(text_vector(text), calibration.query_center)
+            similarities = [naive_search.dot(naive_search.unit(vector), f) for f in frames]
+            inside = [
+                s
+                for s, t in zip(similarities, features.timestamps_seconds, strict=True)
+                if start <= t < end
+            ]
+            score = np.mean(inside) + 0.15 * np.mean(similarities)
+            confidences.append(naive_search.confidence(score, calibration.null_scores))
         assert hit.confidence == pytest.approx(min(confidences), abs=1 / 61 + 1e-9)
+
+
+def test_unlisted_videos_are_below_their_bound():
+    """Also where one step is similar to all videos, and another to none.
+
+    The bound of the whole video counts where it is positive, for each step by itself.
+    """
+    videos = SimpleNamespace(
+        center=lambda step: step,
+        nearest=lambda step, rows, mask: NearestRows(np.zeros(0, int), np.zeros(0), step),
+        index=SimpleNamespace(video_of_row=np.zeros(0, int)),
+        first_duplicate=np.zeros(0, int),
+    )
+    for bounds in ((0.5, -0.5), (0.4, 0.2), (-0.1, -0.3), (-np.inf, -np.inf)):
+        scorer = SequenceScorer(videos, list(bounds), math.inf, 1, None)
+        highest = np.mean([b + 0.15 * max(0.0, b) for b in bounds])
+        assert scorer.candidates(1, 1).unlisted_bound == pytest.approx(highest)
 
 
 def test_span_of_a_step_is_above_the_threshold():

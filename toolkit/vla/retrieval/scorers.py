@@ -192,8 +192,8 @@ class SequenceScorer:
         videos = np.unique(np.concatenate([first[owner[n.ids]] for n in nearest])).tolist()
         bounds = [(video, self._bound(video)) for video in videos]
         bounds.sort(key=lambda bound: (-bound[1], bound[0]))
-        bound = float(np.mean([n.bound for n in nearest]))
-        return Candidates(bounds, bound + VIDEO_WEIGHT * max(0.0, bound))
+        unlisted = [n.bound + VIDEO_WEIGHT * max(0.0, n.bound) for n in nearest]
+        return Candidates(bounds, float(np.mean(unlisted)))
 
     def score(self, video: int, candidates: Candidates) -> list[Candidate]:
         """Return the best sequences of a video; an empty list if it left the cache."""
