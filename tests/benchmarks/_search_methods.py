@@ -11,7 +11,8 @@ from _search_sets import IndexedSet
 
 from vla.model import AlignmentModel, ModelConfig
 from vla.retrieval import similarity_curve
-from vla.retrieval.calibration import Calibration, distances
+from vla.retrieval.calibration import Calibration
+from vla.retrieval.filters import VideoFilter
 from vla.retrieval.searcher import Searcher
 from vla.spans import iou, nms, windows
 
@@ -177,7 +178,7 @@ def _searched(searcher: Searcher, place: IndexedSet, text: str, per_video: int |
     hits = searcher.search(text, NUM_HITS, per_video)
     ranked = searcher.search(text, NUM_HITS, 1)
     own = place.names[place.set.queries[text][0][0]]
-    inside = searcher.search(text, 1, filters=_only(own))
+    inside = searcher.search(text, 1, filters=VideoFilter(include=(own,)))
     return Found(
         [
             number[name]
@@ -229,9 +230,11 @@ def no_duration_prior(place: IndexedSet, calibration: Calibration) -> Calibratio
     return replace(calibration, duration_range=None)
 
 
-def video_weight(weight: float) -> Callable[[IndexedSet, Calibration], Calibration]:
-    """With another weight of the whole video."""
-    return lambda place, calibration: replace(calibration, video_weight=weight)
+def video_weight(factor: float) -> Callable[[IndexedSet, Calibration], Calibration]:
+    """With another weight of the mean frame of a video."""
+    return lambda place, calibration: replace(
+        calibration, video_weight=factor * calibration.video_weight
+    )
 
 
 def with_constants(method: Method, **constants: float) -> Method:
@@ -260,7 +263,7 @@ STAGES: dict[str, Method] = {
     "vla search": search(),
     "without the center of queries": search(no_query_center),
     "without the center of videos": search(no_video_center),
-    "without the whole video": search(video_weight(0.0)),
+    "without the mean frame": search(video_weight(0.0)),
     "at most 3 moments a video": search(per_video=3),
     "at most 1 moment a video": search(per_video=1),
     "without the durations of captions": search(no_duration_prior),
@@ -275,8 +278,8 @@ STAGES: dict[str, Method] = {
 CONSTANTS: dict[str, Method] = {
     "vla search": search(),
     **{
-        f"weight of the whole video {weight:g}": search(video_weight(weight))
-        for weight in (0.075, 0.3)
+        f"weight of the mean frame times {weight:g}": search(video_weight(weight))
+        for weight in (0.5, 0.8, 1.25, 2.0)
     },
     **{
         f"lowest threshold {value:g}": with_constants(search(), _LOWEST_THRESHOLD=value)
@@ -303,9 +306,3 @@ def best_iou(span: np.ndarray, truth: list[tuple[int, float, float]], video: int
     """Highest IoU of `span` `(2,)` with a right moment in `video`."""
     right = [(start, end) for v, start, end in truth if v == video]
     return float(iou([span], right).max()) if right else 0.0
-
-
-def center_distances(place: IndexedSet) -> np.ndarray:
-    """`(V,)` distance of each whole video from the center, to see that no video is near it."""
-    whole = np.stack([_unit(frames.mean(0)) for frames in place.frames])
-    return distances(whole, place.calibration.video_center)

@@ -9,7 +9,7 @@ distribution of search scores.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,9 +21,14 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.duration_prior import DurationRange
 from vla.retrieval.query_bank import QueryBank
 
-VIDEO_WEIGHT = 0.15
-"""Weight of the whole video beside its best segment in the score of a video. Half and twice the
-weight find as much (`tests/benchmarks/real_search.py --part weights`)."""
+COHERENCE_WEIGHT = 0.55
+"""Weight of the mean frame of a video beside its best segment, for videos that are each about one
+thing. It is multiplied by their coherence: in long videos over one background the mean frame says
+less. Between 0.45 and 0.7, one query in 54 changes (`tests/benchmarks/real_search.py --parts
+constants`)."""
+_FRAME_DURATION = 1.5
+"""Maximum duration of a frame in the index, as a share of the median duration of the video's rows,
+most of which are frames."""
 _EPSILON = 1e-6
 
 
@@ -32,12 +37,14 @@ class Calibration:
     """Query-independent statistics of an index, and of a bank of queries.
 
     Attributes:
-        video_center: `(E,)` float32. Mean of the unit vectors of whole videos, times
+        video_center: `(E,)` float32. Mean over the videos of the mean of their unit frames, times
             `(V - 1) / V`, so that a single video is not centered at all.
         query_center: `(E,)` float32. Mean of the unit vectors of the bank.
         row_norms: `(N,)` float32. Distance of each row of the index from `video_center`.
+        mean_norms: `(V,)` float32. Length of the mean of the unit frames of each video.
         null_scores: `(B,)` float32, ascending. Highest score of each query of the bank with a video
             that it does not describe.
+        video_weight: weight of the mean frame of a video in its score; see `calibrate`.
         duration_range: duration range of moments, estimated from captions; None if there are too
             few.
     """
@@ -45,7 +52,9 @@ class Calibration:
     video_center: np.ndarray
     query_center: np.ndarray
     row_norms: np.ndarray
+    mean_norms: np.ndarray
     null_scores: np.ndarray
+    video_weight: float
     duration_range: DurationRange | None = None
 
     def confidence(self, scores: np.ndarray) -> np.ndarray:
@@ -80,16 +89,11 @@ class CenteredQuery:
 
     Attributes:
         vector: `(E,)`, a unit vector if it was centered.
-        center: `(E,)` center of the videos; zero if they are not centered.
-        row_norms: `(N,)` distance of each row of the index from the center; None if they are not
-            centered.
-        video_weight: weight of the whole video in the score of a video.
+        calibration: statistics of the index; None if the query is not centered.
     """
 
     vector: np.ndarray
-    center: np.ndarray
-    row_norms: np.ndarray | None
-    video_weight: float
+    calibration: Calibration | None = None
 
     @classmethod
     def of(
@@ -110,43 +114,76 @@ class CenteredQuery:
             is_text: whether the query consists of texts.
             total_weight: sum of the weights of the texts.
         """
-        weight = VIDEO_WEIGHT if is_text else 0.0
         if calibration is None or not is_text:
-            return cls(vector, np.zeros(len(vector), np.float32), None, weight)
-        centered = center_queries(vector[None], total_weight * calibration.query_center)[0]
-        return cls(centered, calibration.video_center, calibration.row_norms, weight)
+            return cls(vector)
+        center = total_weight * calibration.query_center
+        return cls(center_queries(vector[None], center)[0], calibration)
 
     def score_rows(self, products: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return the centered cosines `(n,)` of rows of the index with these inner products."""
-        if self.row_norms is None:
-            return np.asarray(products, np.float64)
-        scores: np.ndarray = (np.asarray(products, np.float64) - self._offset) / np.maximum(
-            self.row_norms[rows], _EPSILON
-        )
+        values = np.asarray(products, np.float64)
+        if self.calibration is None:
+            return values
+        norms = np.maximum(self.calibration.row_norms[rows], _EPSILON)
+        scores: np.ndarray = (values - self._offset) / norms
         return scores
 
     def score_at_mean_distance(self, product: float) -> float:
         """Return the similarity of a row with this inner product and the mean distance."""
-        if self.row_norms is None:
+        if self.calibration is None:
             return product
-        return (product - self._offset) / max(float(self.row_norms.mean()), _EPSILON)
+        norm = max(float(self.calibration.row_norms.mean()), _EPSILON)
+        return (product - self._offset) / norm
 
     def score_frames(self, frames: np.ndarray) -> np.ndarray:
         """Return the centered cosines `(T,)` of unit vectors `(T, E)`."""
-        products = frames @ self.vector
-        if self.row_norms is None:
-            return np.asarray(products, np.float64)
-        norms = distances(frames, self.center)
-        return np.asarray((products - self._offset) / np.maximum(norms, _EPSILON), np.float64)
+        products = np.asarray(frames @ self.vector, np.float64)
+        if self.calibration is None:
+            return products
+        norms = np.maximum(distances(frames, self.calibration.video_center), _EPSILON)
+        scores: np.ndarray = (products - self._offset) / norms
+        return scores
+
+    def score_videos(
+        self, best: np.ndarray, products: np.ndarray, videos: np.ndarray
+    ) -> np.ndarray:
+        """Return the scores `(n,)` of videos.
+
+        Args:
+            best: `(n,)` the highest similarity of their rows.
+            products: `(n,)` inner products of the vectors of the whole videos.
+            videos: `(n,)` their numbers in the index.
+        """
+        if self.calibration is None:
+            return np.asarray(best, np.float64)
+        means = self.calibration.mean_norms[videos] * np.asarray(products, np.float64)
+        return self._score(best, means)
+
+    def score_span(self, frames: np.ndarray, first: int, last: int) -> float:
+        """Return the score of a video `(T, E)` whose best segment is frames `first` to `last`."""
+        similarity = self.score_frames(frames)[first:last].mean()
+        if self.calibration is None:
+            return float(similarity)
+        return float(self._score(similarity, frames.mean(0) @ self.vector))
+
+    def bound_score(self, similarity: float) -> float:
+        """Return an upper bound of the score of a video of which no row is more similar than this,
+        the whole video included.
+        """
+        if self.calibration is None:
+            return similarity
+        distance = float(self.calibration.row_norms.max(initial=0.0))
+        return similarity + self.calibration.video_weight * distance * max(0.0, similarity)
+
+    def _score(self, best: ArrayLike, means: ArrayLike) -> np.ndarray:
+        assert self.calibration is not None
+        whole = np.asarray(means, np.float64) - self._offset
+        return np.asarray(best, np.float64) + self.calibration.video_weight * whole
 
     @property
     def _offset(self) -> float:
-        return float(self.vector @ self.center)
-
-
-def video_score(best: ArrayLike, whole: ArrayLike, weight: float = VIDEO_WEIGHT) -> np.ndarray:
-    """Return the score of videos whose best segments and whole videos have these similarities."""
-    return np.asarray(best, np.float64) + weight * np.asarray(whole, np.float64)
+        assert self.calibration is not None
+        return float(self.vector @ self.calibration.video_center)
 
 
 def center_queries(vectors: np.ndarray, center: np.ndarray) -> np.ndarray:
@@ -173,16 +210,40 @@ def calibrate_index(
         ShapeError: the bank has fewer than 2 queries, or one that describes every video.
         CacheError: a vector of the index is not finite.
     """
-    by_video = calibrate(lambda: _segments(index, progress), vectors, bank.queries_of(index.videos))
+    by_video = calibrate(lambda: _videos(index, progress), vectors, bank.queries_of(index.videos))
     # Rows of deleted videos, of number -1, come first in this order; no search returns them.
     norms = np.ones(len(index.video_of_row), np.float32)
     order = np.argsort(index.video_of_row, kind="stable")
     norms[order[len(norms) - len(by_video.row_norms) :]] = by_video.row_norms
-    return Calibration(by_video.video_center, by_video.query_center, norms, by_video.null_scores)
+    return replace(by_video, row_norms=norms)
 
 
-def _segments(index: SearchIndex, progress: ProgressCallback) -> Iterator[np.ndarray]:
-    """Yield the vectors `(n, E)` of each video in order, the whole video first.
+@dataclass(frozen=True)
+class VideoRows:
+    """Rows of one video in an index.
+
+    Attributes:
+        vectors: `(n, E)` float32 unit vectors in the order of the rows, the whole video first.
+        is_frame: `(n,)` bool, whether a row is a frame.
+    """
+
+    vectors: np.ndarray
+    is_frame: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, spans: np.ndarray) -> VideoRows:
+        """Return the rows with vectors `(n, E)` and spans `(n, 2)`."""
+        seconds = spans[:, 1] - spans[:, 0]
+        return cls(vectors, seconds <= _FRAME_DURATION * np.median(seconds))
+
+    def mean(self) -> np.ndarray:
+        """Return `(E,)` float64, the mean of the frames."""
+        mean: np.ndarray = self.vectors[self.is_frame].mean(axis=0, dtype=np.float64)
+        return mean
+
+
+def _videos(index: SearchIndex, progress: ProgressCallback) -> Iterator[VideoRows]:
+    """Yield the rows of each video in order.
 
     Raises CacheError if they are not finite.
     """
@@ -191,29 +252,34 @@ def _segments(index: SearchIndex, progress: ProgressCallback) -> Iterator[np.nda
         order = np.argsort(part.video_of_row, kind="stable")
         starts = np.searchsorted(part.video_of_row[order], np.arange(len(part.videos) + 1))
         for position, name, _ in part.live_videos():
-            vectors = np.asarray(
-                part.vectors[order[starts[position] : starts[position + 1]]], np.float32
-            )
+            rows = order[starts[position] : starts[position + 1]]
+            vectors = np.asarray(part.vectors[rows], np.float32)
             if not np.isfinite(vectors).all():
                 raise CacheError(f"the index holds no numbers for {name!r}", hint=Hint("index"))
             count += 1
             progress(Progress("search", count, len(index.videos)))
-            yield vectors
+            yield VideoRows.of(vectors, part.spans[rows])
 
 
 def calibrate(
-    read_videos: Callable[[], Iterable[np.ndarray]],
+    read_videos: Callable[[], Iterable[VideoRows]],
     bank: np.ndarray,
     exclude: Sequence[Sequence[int]] | None = None,
+    coherence_weight: float = COHERENCE_WEIGHT,
 ) -> Calibration:
-    """Estimate the statistics of an index from the vectors of its segments and of a query bank.
+    """Estimate the statistics of an index from the rows of its videos and from a query bank.
+
+    The score of a video is the similarity of its best row, plus the centered similarity of its mean
+    frame, times `coherence_weight`, times the coherence of the videos: the share of the variance of
+    all frames around the center that lies between videos, not within them. It is near 1 for clips
+    that show one thing each, and near 0 for long videos that each show many.
 
     Args:
-        read_videos: returns for each video `(n, E)`, unit vectors of its segments in the order of
-            the rows of the index, the whole video first. It is called twice.
+        read_videos: returns the rows of each video. It is called twice.
         bank: `(B, E)` unit vectors of the queries.
         exclude: for each video, numbers of the queries that describe it; they are not compared with
             it.
+        coherence_weight: weight of the mean frame where the coherence is 1.
 
     Raises:
         ShapeError: the bank has fewer than 2 queries, or one that describes every video.
@@ -222,17 +288,23 @@ def calibrate(
         raise ShapeError(f"a calibration needs at least 2 queries, not {len(bank)}")
     query_center = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
     queries = center_queries(bank, query_center)
-    total, count = np.zeros(bank.shape[1]), 0
-    for segments in read_videos():
-        total, count = total + segments[0], count + 1
-    video_center = (total * (count - 1) / max(1, count) ** 2).astype(np.float32)
+    means = [video.mean() for video in read_videos()]
+    mean_norms = np.array([np.linalg.norm(mean) for mean in means])
+    count = max(1, len(means))
+    total = np.sum(means, axis=0) if means else np.zeros(bank.shape[1])
+    center = total * (count - 1) / count**2
+    # Frames are unit vectors, so their distances follow from their means.
+    shift = float(center @ center - 2 * (total / count) @ center)
+    between = float((mean_norms**2).sum()) / count + shift
+    variance = max(1 + shift, _EPSILON)
+    weight = coherence_weight * between / variance / np.sqrt(variance)
     null_scores = np.full(len(bank), -np.inf)
     norms = []
-    for number, segments in enumerate(read_videos()):
-        norms.append(distances(segments, video_center))
-        centered = (segments - video_center) / np.maximum(norms[-1], _EPSILON)[:, None]
-        similarities = centered.astype(np.float32) @ queries.T
-        scores = video_score(similarities.max(axis=0), similarities[0])
+    for number, video in enumerate(read_videos()):
+        norms.append(distances(video.vectors, center))
+        centered = (video.vectors - center) / np.maximum(norms[-1], _EPSILON)[:, None]
+        best = (centered.astype(np.float32) @ queries.T).max(axis=0)
+        scores = best + weight * (queries @ (means[number] - center))
         if exclude is not None:
             scores[list(exclude[number])] = -np.inf
         null_scores = np.maximum(null_scores, scores)
@@ -240,8 +312,10 @@ def calibrate(
         excluded = int((~np.isfinite(null_scores)).sum())
         raise ShapeError(f"{excluded} queries of the bank describe every video of the index")
     return Calibration(
-        video_center,
+        center.astype(np.float32),
         query_center,
         np.concatenate(norms),
+        mean_norms.astype(np.float32),
         np.sort(null_scores).astype(np.float32),
+        float(weight),
     )

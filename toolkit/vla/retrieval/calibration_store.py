@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from vla.retrieval.calibration import Calibration, calibrate_index
 from vla.retrieval.duration_prior import estimate_duration_range
 from vla.retrieval.query_bank import choose_query_bank, default_queries
 from vla.storage import atomic, records
-from vla.storage.records import Digest, FileName, Seconds
+from vla.storage.records import Digest, FileName, Seconds, between
 from vla.storage.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 3
 _NAME = "calibration.json"
-_ARRAYS = ("video_center", "query_center", "row_norms", "null_scores")
+_ARRAYS = ("video_center", "query_center", "row_norms", "mean_norms", "null_scores")
 _OLD_FILES = "background*"
 """Files of the schema before, which corrected hubness."""
 _WAY_ON = Hint("search_again")
@@ -54,7 +54,9 @@ def load_or_calibrate(
     if index.cache_state != cache.state() or not len(index.video_of_row):
         return None
     key = identity(index, _bank_digest(workspace))
-    calibration = load_calibration(workspace.index, key, len(index.video_of_row), index.dim)
+    calibration = load_calibration(
+        workspace.index, key, len(index.video_of_row), len(index.videos), index.dim
+    )
     if calibration is not None:
         return calibration
     calibration = _fit(workspace, index, cache, model, encoder, progress)
@@ -132,6 +134,7 @@ class _Record:
     schema: Literal[SCHEMA]  # type: ignore[valid-type]
     of: dict[str, str]
     lasting: tuple[Seconds, Seconds] | None
+    video_weight: Annotated[float, between(0, 100)]
     file: FileName
     sha256: Digest
 
@@ -165,6 +168,7 @@ def save_calibration(folder: Path, calibration: Calibration, key: dict[str, str]
         "schema": SCHEMA,
         "of": key,
         "lasting": calibration.duration_range,
+        "video_weight": calibration.video_weight,
         "file": name,
         "sha256": atomic.sha256(content),
     }
@@ -175,7 +179,7 @@ def save_calibration(folder: Path, calibration: Calibration, key: dict[str, str]
 
 
 def load_calibration(
-    folder: Path, key: dict[str, str], num_rows: int, dim: int
+    folder: Path, key: dict[str, str], num_rows: int, num_videos: int, dim: int
 ) -> Calibration | None:
     """Return the calibration in `folder`.
 
@@ -185,6 +189,7 @@ def load_calibration(
         folder: folder of the index.
         key: required inputs, see `identity`.
         num_rows: number of rows of the index.
+        num_videos: number of its videos.
         dim: width of its vectors.
     """
     from safetensors import SafetensorError
@@ -198,19 +203,21 @@ def load_calibration(
         if record.of != key:
             return None
         arrays = load(atomic.read_bytes(folder / record.file, record.sha256))
-        video_center, query_center, row_norms, null_scores = (arrays[name] for name in _ARRAYS)
+        values = tuple(arrays[name] for name in _ARRAYS)
         duration = record.lasting
     except (CacheError, SafetensorError, KeyError, ValueError):
         return None
-    values = (video_center, query_center, row_norms, null_scores)
+    video_center, query_center, row_norms, mean_norms, null_scores = values
     is_valid = (
         all(v.dtype == np.float32 and np.isfinite(v).all() for v in values)
         and video_center.shape == query_center.shape == (dim,)
         and row_norms.shape == (num_rows,)
         and (row_norms >= 0).all()
+        and mean_norms.shape == (num_videos,)
+        and (mean_norms >= 0).all()
         and null_scores.ndim == 1
         and len(null_scores) > 1
         and (np.diff(null_scores) >= 0).all()
         and (duration is None or 0 <= duration[0] <= duration[1] < np.inf)
     )
-    return Calibration(*values, duration) if is_valid else None
+    return Calibration(*values, record.video_weight, duration) if is_valid else None

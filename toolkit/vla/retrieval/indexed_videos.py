@@ -14,7 +14,7 @@ from vla.features import FrameFeatures
 from vla.hints import Hint
 from vla.indexing.search_index import SearchIndex
 from vla.model import AlignmentModel
-from vla.retrieval.calibration import Calibration, CenteredQuery, video_score
+from vla.retrieval.calibration import Calibration, CenteredQuery
 from vla.retrieval.duration_prior import ANY_DURATION, DurationRange
 from vla.retrieval.frame_cache import FrameCache
 from vla.retrieval.moments import MomentLocalizer, SegmentScores
@@ -95,7 +95,7 @@ class IndexedVideos:
         owners = self.first_duplicate[self.index.video_of_row[nearest.ids]]
         firsts = np.sort(np.unique(owners, return_index=True)[1])
         videos, best = owners[firsts], nearest.similarities[firsts]
-        scores = video_score(best, self._whole_similarities(query, videos), query.video_weight)
+        scores = query.score_videos(best, self._whole_products(query, videos), videos)
         order = np.lexsort((videos, -scores))
         return list(zip(videos[order].tolist(), scores[order].tolist(), strict=True))
 
@@ -107,11 +107,13 @@ class IndexedVideos:
         """
         order, starts = self._rows_by_video
         rows = order[starts[video] : starts[video + 1]]
-        similarities = query.score_rows(self.index.vectors_of(rows) @ query.vector, rows)
+        products = self.index.vectors_of(rows) @ query.vector
+        similarities = query.score_rows(products, rows)
         if not np.isfinite(similarities).all():
             raise CacheError("the index holds values that are no numbers", hint=Hint("index"))
         # The whole video is the first segment of each.
-        score = float(video_score(similarities.max(), similarities[0], query.video_weight))
+        best = similarities[[similarities.argmax()]]
+        score = float(query.score_videos(best, products[:1], np.array([video]))[0])
         return SegmentScores(self.index.spans[rows], similarities, score, duration)
 
     def duration_range(self, query: EncodedQuery) -> DurationRange:
@@ -120,12 +122,13 @@ class IndexedVideos:
         prior = None if calibration is None else calibration.duration_range
         return query.duration or prior or ANY_DURATION
 
-    def _whole_similarities(self, query: CenteredQuery, videos: np.ndarray) -> np.ndarray:
-        if not query.video_weight:
+    def _whole_products(self, query: CenteredQuery, videos: np.ndarray) -> np.ndarray:
+        """Return the inner products `(n,)` of the vectors of whole videos."""
+        if query.calibration is None:
             return np.zeros(len(videos))
         order, starts = self._rows_by_video
-        rows = order[starts[videos]]
-        return query.score_rows(self.index.vectors_of(rows) @ query.vector, rows)
+        products: np.ndarray = self.index.vectors_of(order[starts[videos]]) @ query.vector
+        return products
 
     def frames_of(self, video: int) -> tuple[FrameFeatures, np.ndarray] | None:
         """Return raw features and unit frames `(T, E)`; None for a video that left the cache."""

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from vla.retrieval.calibration import CenteredQuery, video_score
+from vla.retrieval.calibration import CenteredQuery
 from vla.retrieval.candidates import Candidate
 from vla.retrieval.indexed_videos import IndexedVideos
 from vla.retrieval.near_duplicates import PREFILTER_THRESHOLD, is_near_duplicate, mean_of
@@ -95,10 +95,10 @@ class Ranking:
         features, frames = video
         bounds = (candidate.span if span is None else span).tolist()
         first, last = frames_in(features.timestamps_seconds, features.duration_seconds, bounds)
-        scores = []
-        for vector in query.positives:
-            similarities = CenteredQuery.of(vector, calibration).score_frames(frames)
-            scores.append(video_score(similarities[first:last].mean(), similarities.mean()))
+        scores = [
+            CenteredQuery.of(vector, calibration).score_span(frames, first, last)
+            for vector in query.positives
+        ]
         return float(calibration.confidence(np.array(scores)).min())
 
     def _rank(self, scorer: VideoScorer, k: int, merge: bool) -> list[list[Candidate]]:

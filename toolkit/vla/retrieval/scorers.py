@@ -9,7 +9,6 @@ from typing import Protocol
 
 import numpy as np
 
-from vla.retrieval.calibration import VIDEO_WEIGHT
 from vla.retrieval.candidates import Candidate
 from vla.retrieval.duration_prior import ANY_DURATION
 from vla.retrieval.indexed_videos import IndexedVideos
@@ -105,10 +104,9 @@ class MomentScorer:
         """
         nearest = self._videos.nearest(self._centered, rows, self._video_mask)
         # The whole video is a row, too, so that of an unlisted video is below the bound as well.
-        unlisted = nearest.bound + self._centered.video_weight * max(0.0, nearest.bound)
         return Candidates(
             self._videos.scores_of(self._centered, nearest),
-            unlisted,
+            self._centered.bound_score(nearest.bound),
             None if self._raw is None else max(self._config.max_head_videos, k),
         )
 
@@ -192,7 +190,7 @@ class SequenceScorer:
         videos = np.unique(np.concatenate([first[owner[n.ids]] for n in nearest])).tolist()
         bounds = [(video, self._bound(video)) for video in videos]
         bounds.sort(key=lambda bound: (-bound[1], bound[0]))
-        unlisted = [n.bound + VIDEO_WEIGHT * max(0.0, n.bound) for n in nearest]
+        unlisted = [step.bound_score(n.bound) for step, n in zip(self._steps, nearest, strict=True)]
         return Candidates(bounds, float(np.mean(unlisted)))
 
     def score(self, video: int, candidates: Candidates) -> list[Candidate]:
