@@ -2,13 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
 
 import vla
+from support import naive_search
 from vla.batches.corpus import join_question_answer
 from vla.batches.corpus_reader import load_corpus, texts_to_cache
-from vla.batches.segment_pooling import pool_segments
 from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
 from vla.errors import MissingError, SpecMismatchError, UsageError
@@ -92,25 +91,29 @@ def test_the_answer_is_that_of_the_head(trained, name):
         assert {a for a, _ in reply.others} == set(question.choices or ("red", "green"))
 
 
-def test_moments_are_where_question_and_answer_are_found(trained):
-    """The best window of the video by its cosine: these are short."""
+@pytest.mark.parametrize("count", [1, 3])
+def test_moments_are_where_question_and_answer_are_found(trained, count):
+    """Those of the similarity curve of both as one text, found by trying every range of frames."""
     reply = ask(
         "what happens?",
         ["videos/v4.mp4"],
         choices=CHOICES,
         run="plain",
-        moments=1,
+        moments=count,
         workspace=trained.root,
     )[0]
     cache, (model, _) = active_cache(trained.caches), load_model(trained.runs / "plain")
     model.projector.alpha.fill_(1.0)
     features = cache.frames("videos/v4.mp4")
-    windows = pool_segments(model.align_frames(features), features)
     text = join_question_answer("what happens?", reply.answer)
     vector = model.align_texts(encoder_of(cache, "cpu", "auto").encode_text([text]).pooled)[0]
-    best = windows.spans[int(np.argmax(windows.vectors @ vector))]
-    assert [m[:2] for m in reply.moments] == [tuple(best.tolist())]
-    assert best[0] <= reply.moments[0][2] < best[1]
+    cosines = model.align_frames(features) @ vector
+    times = features.timestamps_seconds
+    moments = naive_search.Curve(cosines, times, features.duration_seconds).moments(count)
+    assert [m[:2] for m in reply.moments] == [(start, end) for start, end, _ in moments]
+    for start, end, peak in reply.moments:
+        inside = (times >= start) & (times < end)
+        assert peak == times[inside][cosines[inside].argmax()]
 
 
 def test_videos_are_named_by_name_or_path_or_all(trained, monkeypatch):

@@ -101,7 +101,7 @@ def test_figures_by_search_are_those_of_a_users_search(world, tmp_path, bank):
     assert found.compared.startswith(f"{TRAIN} captions" if bank == "captions" else "330 everyday")
     vla.index(workspace=place.root)
     opened = vla.open_workspace(place.root)
-    assert opened.searcher.hubness_correction.duration_range == (
+    assert opened.searcher.calibration.duration_range == (
         None if bank == "everyday" else (2.0, 5.0)
     )
     assert len(opened.searcher.index.videos) == TEST

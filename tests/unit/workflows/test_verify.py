@@ -34,7 +34,7 @@ def trained(workspace, seed=0):
 
 @pytest.fixture
 def full(toy_workspace):
-    """A workspace with features, captions, a run with an evaluation, an index made with it, and a background."""
+    """A workspace with features, captions, a run with an evaluation, an index made with it, and a calibration."""
     trained(toy_workspace)
     vla.evaluate(workspace=toy_workspace.root, run="default", search=False, device="cpu")
     vla.index(workspace=toy_workspace.root, run="default")
@@ -89,7 +89,7 @@ def records_of(path, content=None):
     return json.loads(content) if path.suffix == ".json" else content
 
 
-@pytest.mark.parametrize("name", ["v*.json", "t*.json", "spec.json", "run.json", "eval-*", "index.json", "background.json",
+@pytest.mark.parametrize("name", ["v*.json", "t*.json", "spec.json", "run.json", "eval-*", "index.json", "calibration.json",
                                   "captions.jsonl", "current.json", "workspace.json", "scale.json"])  # fmt: skip
 def test_verifies_and_repairs_each_kind_of_record(full, name):
     folders = {"v*.json": "cache/*/videos/*", "t*.json": "cache/*/texts/*"}
@@ -261,14 +261,27 @@ def test_retrained_run_needs_a_new_index(full):
     assert vla.search("a dog", workspace=full.root)
 
 
-def test_hubness_of_the_previous_run_is_not_used(full):
-    first = vla.open_workspace(full.root).searcher.hubness_correction
+def test_calibration_of_the_previous_run_is_not_used(full):
+    first = vla.open_workspace(full.root).searcher.calibration
+    record = atomic.read_json(full.index / "calibration.json")
     trained(full, seed=5)
     vla.index(workspace=full.root, run="default")
-    record = atomic.read_json(full.index / "background.json")
-    second = vla.open_workspace(full.root).searcher.hubness_correction
-    assert atomic.read_json(full.index / "background.json")["of"] != record["of"]
-    assert first is None or not np.array_equal(first.hubness, second.hubness)
+    assert atomic.read_json(full.index / "calibration.json") == record
+    second = vla.open_workspace(full.root).searcher.calibration
+    assert atomic.read_json(full.index / "calibration.json")["of"] != record["of"]
+    assert not np.array_equal(first.video_center, second.video_center)
+    assert not np.array_equal(first.row_norms, second.row_norms)
+
+
+@pytest.mark.parametrize("pattern", ["calibration.json", "calibration-*"])
+def test_verifies_and_repairs_a_calibration(full, pattern):
+    before = vla.search("a dog", workspace=full.root)
+    path = next(full.index.glob(pattern))
+    path.write_bytes(path.read_bytes()[:-9] + b"x" * 9)
+    assert names(full) == names(full, mend=True) == ["index/calibration.json"]
+    assert names(full) == []
+    assert vla.search("a dog", workspace=full.root) == before
+    assert (full.index / "calibration.json").is_file()
 
 
 def test_open_workspace_survives_removal_of_a_video(full):
