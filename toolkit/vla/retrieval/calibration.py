@@ -21,11 +21,11 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.duration_prior import DurationRange
 from vla.retrieval.query_bank import QueryBank
 
-COHERENCE_WEIGHT = 0.55
+COHERENCE_WEIGHT = 0.8
 """Weight of the mean frame of a video beside its best segment, for videos that are each about one
 thing. It is multiplied by their coherence: in long videos over one background the mean frame says
-less. Between 0.45 and 0.7, one query in 54 changes (`tests/benchmarks/real_search.py --parts
-constants`)."""
+less. Half and twice the weight find as many, within two queries of 54
+(`tests/benchmarks/real_search.py --parts constants`)."""
 _FRAME_DURATION = 1.5
 """Maximum duration of a frame in the index, as a share of the median duration of the video's rows,
 most of which are frames."""
@@ -39,7 +39,10 @@ class Calibration:
     Attributes:
         video_center: `(E,)` float32. Mean over the videos of the mean of their unit frames, times
             `(V - 1) / V`, so that a single video is not centered at all.
-        query_center: `(E,)` float32. Mean of the unit vectors of the bank.
+        query_center: `(E,)` float32. Mean of the unit vectors of the bank, times `1 - (1 - s)**2`,
+            where `s` is its squared length, the share that all texts have in common. All of it is
+            removed where texts and images lie apart, as with CLIP (`s` is 0.74). A sentence encoder
+            has no such gap (0.1), and the mean is the topic of the bank.
         row_norms: `(N,)` float32. Distance of each row of the index from `video_center`.
         mean_norms: `(V,)` float32. Length of the mean of the unit frames of each video.
         null_scores: `(B,)` float32, ascending. Highest score of each query of the bank with a video
@@ -286,7 +289,9 @@ def calibrate(
     """
     if len(bank) < 2:
         raise ShapeError(f"a calibration needs at least 2 queries, not {len(bank)}")
-    query_center = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
+    query_mean = bank.mean(axis=0, dtype=np.float64)
+    common = min(1.0, float(query_mean @ query_mean))
+    query_center = (query_mean * (1 - (1 - common) ** 2)).astype(np.float32)
     queries = center_queries(bank, query_center)
     means = [video.mean() for video in read_videos()]
     mean_norms = np.array([np.linalg.norm(mean) for mean in means])

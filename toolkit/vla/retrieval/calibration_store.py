@@ -203,21 +203,24 @@ def load_calibration(
         if record.of != key:
             return None
         arrays = load(atomic.read_bytes(folder / record.file, record.sha256))
-        values = tuple(arrays[name] for name in _ARRAYS)
-        duration = record.lasting
+        found = Calibration(
+            **{name: arrays[name] for name in _ARRAYS},
+            video_weight=record.video_weight,
+            duration_range=record.lasting,
+        )
     except (CacheError, SafetensorError, KeyError, ValueError):
         return None
-    video_center, query_center, row_norms, mean_norms, null_scores = values
+    values, duration = [getattr(found, name) for name in _ARRAYS], found.duration_range
     is_valid = (
         all(v.dtype == np.float32 and np.isfinite(v).all() for v in values)
-        and video_center.shape == query_center.shape == (dim,)
-        and row_norms.shape == (num_rows,)
-        and (row_norms >= 0).all()
-        and mean_norms.shape == (num_videos,)
-        and (mean_norms >= 0).all()
-        and null_scores.ndim == 1
-        and len(null_scores) > 1
-        and (np.diff(null_scores) >= 0).all()
+        and found.video_center.shape == found.query_center.shape == (dim,)
+        and found.row_norms.shape == (num_rows,)
+        and (found.row_norms >= 0).all()
+        and found.mean_norms.shape == (num_videos,)
+        and (found.mean_norms >= 0).all()
+        and found.null_scores.ndim == 1
+        and len(found.null_scores) > 1
+        and (np.diff(found.null_scores) >= 0).all()
         and (duration is None or 0 <= duration[0] <= duration[1] < np.inf)
     )
-    return Calibration(*values, record.video_weight, duration) if is_valid else None
+    return found if is_valid else None
