@@ -1,15 +1,17 @@
 """Reference implementation of the search with loops over plain numbers, in float64.
 
-Written from the definitions in the documentation, and independent of the code of the library.
+Written from the definitions in the documentation, and independent of the code of the library, but
+for a weight that a benchmark chose.
 """
 
 import math
 from types import SimpleNamespace
 
+from vla.retrieval.calibration import COHERENCE_WEIGHT
+
 SHARES = (0.25, 0.5)
 """Lowest and highest threshold of a curve, as shares of the way from its mean to its peak."""
 SHARE_OF_VARIANCE = 0.75
-WEIGHT_OF_WHOLE_VIDEO = 0.15
 ANY_DURATION = (0.0, math.inf)
 
 
@@ -146,40 +148,76 @@ def mean_of(vectors):
     return [sum(float(v[i]) for v in vectors) / len(vectors) for i in range(len(vectors[0]))]
 
 
-def calibrate(videos, bank, exclude=None):
-    """Return the centers, and the highest score of each query with a video it does not describe.
+def squared_distance(a, b):
+    return sum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True))
 
-    `videos`: rows of each, the whole video first. `exclude`: for each video, the queries that
-    describe it.
+
+def average(numbers):
+    numbers = list(numbers)
+    return sum(numbers) / len(numbers)
+
+
+def calibrate(videos, bank, exclude=None):
+    """Return the centers, the weight of mean frames, and the highest score of each query.
+
+    Args:
+        videos: unit `frames` of each, and its `rows`, the whole video first.
+        bank: unit vectors of the queries.
+        exclude: for each video, the queries that describe it; they are not compared with it.
     """
     count = len(videos)
-    video_center = [(count - 1) / count * x for x in mean_of([rows[0] for rows in videos])]
-    query_center = mean_of(bank)
-    queries = [unit(minus(q, query_center)) for q in bank]
-    null_scores = []
-    for number, query in enumerate(queries):
-        scores = [
-            video_score(query, rows, video_center)
-            for video, rows in enumerate(videos)
-            if exclude is None or number not in exclude[video]
-        ]
-        null_scores.append(max(scores))
-    norms = [math.sqrt(sum(x**2 for x in minus(r, video_center))) for rows in videos for r in rows]
-    return SimpleNamespace(
-        video_center=video_center,
-        query_center=query_center,
-        null_scores=sorted(null_scores),
-        row_norms=norms,
+    means = [mean_of(video.frames) for video in videos]
+    center = [(count - 1) / count * x for x in mean_of(means)]
+    # Around the center, a part of the variance of the frames lies between the videos.
+    variance = average(average(squared_distance(f, center) for f in v.frames) for v in videos)
+    between = average(squared_distance(mean, center) for mean in means)
+    common = squared_distance(mean_of(bank), [0.0] * len(center))
+    calibration = SimpleNamespace(
+        video_center=center,
+        query_center=[(2 * common - common**2) * x for x in mean_of(bank)],
+        row_norms=[math.sqrt(squared_distance(r, center)) for v in videos for r in v.rows],
+        mean_norms=[math.sqrt(dot(mean, mean)) for mean in means],
+        video_weight=COHERENCE_WEIGHT * between / variance / math.sqrt(variance),
     )
+    calibration.null_scores = sorted(
+        max(
+            video_score(query, video, calibration)
+            for number_of_video, video in enumerate(videos)
+            if exclude is None or number not in exclude[number_of_video]
+        )
+        for number, query in enumerate(bank)
+    )
+    return calibration
 
 
-def video_score(query, rows, center=None, weight=WEIGHT_OF_WHOLE_VIDEO):
-    """Return the similarity of the best row, plus a share of that of the first: the whole video."""
-    center = [0.0] * len(query) if center is None else center
-    uncentered = not any(center)
-    shifted = [[float(x) for x in r] if uncentered else unit(minus(r, center)) for r in rows]
-    similarities = [dot(query, row) for row in shifted]
-    return max(similarities) + weight * similarities[0]
+def similarities_to(query, vectors, calibration=None, total_weight=1.0):
+    """Return the cosine of each vector with the query, both centered if there is a calibration."""
+    if calibration is None:
+        return [dot(query, vector) for vector in vectors]
+    query = unit(minus(query, calibration.query_center, total_weight))
+    return [dot(query, unit(minus(v, calibration.video_center))) for v in vectors]
+
+
+def mean_similarity(query, video, calibration, total_weight=1.0):
+    """Return the product of the centered query and the centered mean frame."""
+    query = unit(minus(query, calibration.query_center, total_weight))
+    return dot(query, minus(mean_of(video.frames), calibration.video_center))
+
+
+def video_score(query, video, calibration=None, total_weight=1.0):
+    """Return the similarity of the best row, plus a share of that of the mean frame."""
+    best = max(similarities_to(query, video.rows, calibration, total_weight))
+    if calibration is None:
+        return best
+    share = calibration.video_weight
+    return best + share * mean_similarity(query, video, calibration, total_weight)
+
+
+def span_score(query, video, span, calibration):
+    """Return the score of a video if the frames of a span were its best row."""
+    similarities = similarities_to(query, video.frames, calibration)
+    inside = [s for s, t in zip(similarities, video.times, strict=True) if span[0] <= t < span[1]]
+    return average(inside) + calibration.video_weight * mean_similarity(query, video, calibration)
 
 
 def confidence(score, null_scores):
@@ -187,30 +225,22 @@ def confidence(score, null_scores):
     return 1 - (1 + sum(n >= score for n in null_scores)) / (1 + len(null_scores))
 
 
-def moments_of_video(query, video, calibration=None, count=1, duration_range=ANY_DURATION,
-                     predictions=None, total_weight=1.0, is_text=True):  # fmt: skip
+def moments_of_video(
+    query, video, calibration=None, count=1, duration_range=ANY_DURATION, predictions=None, total_weight=1.0
+):  # fmt: skip
     """Return `(score, start, end, peak)` of the moments of one video, best first.
 
     Args:
         query: the vector of the query, before it is centered.
         video: its `rows` (the whole video first), unit `frames`, `times` and `duration`.
-        calibration: with `video_center` and `query_center`; None to center nothing.
+        calibration: of `calibrate`; None to center nothing, as for an image.
         count: maximum number of moments.
         duration_range: range of their durations.
         predictions: `(start, end, probability)` of a head.
         total_weight: sum of the weights of the texts of the query.
-        is_text: whether the query is a text; an image is not centered.
     """
-    center = [0.0] * len(query)
-    weight = WEIGHT_OF_WHOLE_VIDEO if is_text else 0.0
-    if calibration is not None and is_text:
-        query = unit(minus(query, calibration.query_center, total_weight))
-        center = [float(x) for x in calibration.video_center]
-    is_centered = any(center) or (calibration is not None and is_text)
-    similarities = [
-        dot(query, unit(minus(frame, center)) if is_centered else frame) for frame in video.frames
-    ]
-    score = video_score(query, video.rows, center, weight)
+    similarities = similarities_to(query, video.frames, calibration, total_weight)
+    score = video_score(query, video, calibration, total_weight)
     curve = Curve(similarities, video.times, video.duration)
     if predictions:
         rows = nms([(p, start, end) for start, end, p in predictions], count)

@@ -1,6 +1,7 @@
 """Calibrations of workspaces: choice of the query bank, updates, and searches without one."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,17 +35,19 @@ def expected_calibration(workspace, searcher, texts, described):
     vectors = model.align_texts(
         np.stack([pool_chunks(searcher.encoder.encode_text([t]).pooled) for t in texts])
     )
-    segments = [
-        pool_segments(model.align_frames(f), f, windows_and_frames(f)).vectors
-        for f in map(cache.frames, searcher.index.videos)
-    ]
+    videos = []
+    for features in map(cache.frames, searcher.index.videos):
+        frames = model.align_frames(features)
+        rows = pool_segments(frames, features, windows_and_frames(features)).vectors
+        videos.append(SimpleNamespace(frames=frames, rows=rows))
     exclude = [[i for i, v in enumerate(described) if v == n] for n in searcher.index.videos]
-    return naive_search.calibrate(segments, vectors, exclude)
+    return naive_search.calibrate(videos, vectors, exclude)
 
 
 def assert_close(calibration, expected, tolerance, live=slice(None)):
     np.testing.assert_allclose(calibration.row_norms[live], expected.row_norms, atol=tolerance)
-    for name in ("video_center", "query_center", "null_scores"):
+    assert calibration.video_weight == pytest.approx(expected.video_weight, abs=tolerance)
+    for name in ("video_center", "query_center", "mean_norms", "null_scores"):
         values = getattr(calibration, name), getattr(expected, name)
         np.testing.assert_allclose(*values, atol=tolerance, err_msg=name)
 

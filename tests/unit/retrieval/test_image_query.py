@@ -36,7 +36,7 @@ def test_image_search_matches_brute_force(tmp_path, k, per_video):
     vector = unit(ENCODER.encode_frames(ENCODER.prepare(random_image()))[0].astype(np.float16))
     hits = find.search_image(random_image(), "x.png", k, per_video)
     # Nothing is centered, because the calibration is one of texts.
-    assert_same(hits, naive(cache, "", k, per_video, vector=vector, is_text=False))
+    assert_same(hits, naive(cache, "", k, per_video, vector=vector))
     assert {(h.query, h.confidence) for h in hits} == {("x.png", None)}
 
 
@@ -85,9 +85,7 @@ def test_similar_moments_exclude_the_moment_itself(tmp_path, video, seconds):
 
 def naive_without_copies(cache, vector, per_video):
     return [
-        row
-        for row in naive(cache, "", 10_000, per_video, vector=vector, is_text=False)
-        if row[1] != "w/copy.mp4"
+        row for row in naive(cache, "", 10_000, per_video, vector=vector) if row[1] != "w/copy.mp4"
     ]
 
 

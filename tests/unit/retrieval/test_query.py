@@ -11,6 +11,7 @@ from unit.retrieval.test_searcher import (
     filled,
     searcher,
     unit,
+    videos_of,
     with_calibration,
 )
 from vla.encoders.toy import Encoder
@@ -152,26 +153,19 @@ def test_what_cannot_be_asked_is_refused(options, message):
 
 
 def test_confidence_of_several_texts_is_that_of_the_least_sure(tmp_path):
-    """By the mean of the frames of the hit and a share of that of the video; negative texts are ignored."""
+    """By the mean frame of the hit and a share of that of the video; negative texts are ignored."""
     find = with_calibration(searcher(filled(tmp_path / "c", [30, 40, 25]), tmp_path))
     plain = find.search("a dog", 1)[0].confidence
     expected = calibration_by_loops(find)
     several = Query("a dog", also=(("a cat", 0.5),), negative=(("snow", 0.3),))
     hits = find.search(several, 9)
     assert len(hits) > 3
+    videos = {video.name: video for video in videos_of(find.cache)}
     for hit in hits:
-        features = find.cache.frames(hit.video_id)
-        frames = [
-            naive_search.unit(naive_search.minus(frame, expected.video_center))
-            for frame in unit(features.values.astype(np.float64))
+        scores = [
+            naive_search.span_score(vector(t), videos[hit.video_id], (hit.start, hit.end), expected)
+            for t in ("a dog", "a cat")
         ]
-        inside = [f for f, t in zip(frames, features.timestamps_seconds, strict=True)
-                  if hit.start <= t < hit.end]  # fmt: skip
-        scores = []
-        for text in ("a dog", "a cat"):
-            direction = naive_search.unit(naive_search.minus(vector(text), expected.query_center))
-            means = [naive_search.dot(direction, naive_search.mean_of(f)) for f in (inside, frames)]
-            scores.append(means[0] + 0.15 * means[1])
         confidence = naive_search.confidence(min(scores), expected.null_scores)
         assert hit.confidence == pytest.approx(confidence, abs=1 / 61 + 1e-9)
     assert find.search(Query("a dog"), 1)[0].confidence == plain

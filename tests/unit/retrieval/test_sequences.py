@@ -17,7 +17,6 @@ from unit.retrieval.test_searcher import (
     filled,
     searcher,
     text_vector,
-    unit,
     videos_of,
     with_calibration,
 )
@@ -115,17 +114,10 @@ def test_ignores_frames_of_zero_duration():
 
 def naive(cache, texts, within, calibration=None):
     """Return (score, video, peaks) of the best sequence of each video, best first."""
-    vectors, center = [text_vector(t).tolist() for t in texts], [0.0] * 12
-    if calibration is not None:
-        center = calibration.video_center
-        vectors = [
-            naive_search.unit(naive_search.minus(v, calibration.query_center)) for v in vectors
-        ]
-    sequences = []
+    vectors, sequences = [text_vector(t).tolist() for t in texts], []
     for video in videos_of(cache):
-        scores = [naive_search.video_score(v, video.rows, center) for v in vectors]
-        frames = [naive_search.unit(naive_search.minus(f, center)) for f in video.frames]
-        curves = [[naive_search.dot(v, f) for f in frames] for v in vectors]
+        scores = [naive_search.video_score(v, video, calibration) for v in vectors]
+        curves = [naive_search.similarities_to(v, video.frames, calibration) for v in vectors]
         best = best_sequence(curves, video.times, within)
         if best is not None:
             peaks = [video.times[t] for t in best[0]]
@@ -183,34 +175,32 @@ def test_centered_steps_and_their_confidence(tmp_path):
     hits = find.search(Query(texts[0], then=texts[1:], within=5), 3, 1)
     np.testing.assert_allclose([h.score for h in hits], [w[0] for w in expected], atol=2e-5)
     assert [(h.video_id, [s[3] for s in h.steps]) for h in hits] == [w[1:] for w in expected]
+    videos = {video.name: video for video in videos_of(cache)}
     for hit in hits:
-        features = cache.frames(hit.video_id)
-        frames = [
-            naive_search.unit(naive_search.minus(frame, calibration.video_center))
-            for frame in unit(features.values.astype(np.float64))
+        confidences = [
+            naive_search.confidence(
+                naive_search.span_score(
+                    text_vector(text), videos[hit.video_id], (start, end), calibration
+                ),
+                calibration.null_scores,
+            )
+            for text, start, end, _ in hit.steps
         ]
-        confidences = []
-        for text, start, end, _ in hit.steps:
-            vector = naive_search.minus(text_vector(text), calibration.query_center)
-            similarities = [naive_search.dot(naive_search.unit(vector), f) for f in frames]
-            inside = [
-                s
-                for s, t in zip(similarities, features.timestamps_seconds, strict=True)
-                if start <= t < end
-            ]
-            score = np.mean(inside) + 0.15 * np.mean(similarities)
-            confidences.append(naive_search.confidence(score, calibration.null_scores))
         assert hit.confidence == pytest.approx(min(confidences), abs=1 / 61 + 1e-9)
 
 
 def test_unlisted_videos_are_below_their_bound():
     """Also where one step is similar to all videos, and another to none.
 
-    The bound of the whole video counts where it is positive, for each step by itself.
+    The bound of the mean frame counts where it is positive, for each step by itself.
     """
     videos = SimpleNamespace(
-        center=lambda step: step,
-        nearest=lambda step, rows, mask: NearestRows(np.zeros(0, int), np.zeros(0), step),
+        center=lambda step: SimpleNamespace(
+            similarity=step, bound_score=lambda bound: bound + 0.15 * max(0.0, bound)
+        ),
+        nearest=lambda step, rows, mask: NearestRows(
+            np.zeros(0, int), np.zeros(0), step.similarity
+        ),
         index=SimpleNamespace(video_of_row=np.zeros(0, int)),
         first_duplicate=np.zeros(0, int),
     )
