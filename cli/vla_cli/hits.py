@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 _FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r", "\n")
 """Prefixes of cells that a spreadsheet evaluates as a formula."""
 
+_FURTHER = "  "
+"""Indent of the further moments of a video."""
 _RANKING_NOTE = (
-    "Hits are ranked by score, which includes how much a moment stands out in its video. "
-    "Confidence depends on the similarity "
-    "alone: it is the share of unrelated queries whose best hit is less similar."
+    "Hits are ranked by the score of all texts together. The confidence is that of the text that "
+    "matches least."
 )
 
 
@@ -40,20 +41,25 @@ def print_hit_omissions(hits: Hits) -> None:
 
 
 def print_hits(hits: Sequence[Hit], title: str) -> None:
-    """Print a table; for event sequences, the last column has the peak of each step."""
+    """Print a table, the further moments of a video below its first; for event sequences, the last
+    column has the peak of each step.
+    """
     has_steps = any(hit.steps for hit in hits)
     rows = [
         (
             hit.rank,
             f"{hit.score:.3f}",
             "" if hit.confidence is None else f"{hit.confidence:.3f}",
-            hit.video_id + (" (missing)" if hit.is_missing else "") + _duplicates(hit),
+            ("" if is_first else _FURTHER)
+            + hit.video_id
+            + (" (missing)" if hit.is_missing else "")
+            + _duplicates(hit),
             f"{format_time(hit.start)} - {format_time(hit.end)}",
             ", ".join(format_time(peak) for _, _, _, peak in hit.steps)
             if has_steps
             else format_time(hit.peak),
         )
-        for hit in hits
+        for hit, is_first in _grouped(hits)
     ]
     heads = ("rank", "score", "confidence", "video", "moment", "steps" if has_steps else "peak")
     if rows:
@@ -64,6 +70,14 @@ def print_hits(hits: Sequence[Hit], title: str) -> None:
             print_message(_RANKING_NOTE)
     elif title:
         print_message(f"{title}: no hits")
+
+
+def _grouped(hits: Sequence[Hit]) -> list[tuple[Hit, bool]]:
+    """Return hits by video, in the order of the best hit of each, and whether a hit is that."""
+    by_video: dict[str, list[Hit]] = {}
+    for hit in hits:
+        by_video.setdefault(hit.video_id, []).append(hit)
+    return [(hit, hit is group[0]) for group in by_video.values() for hit in group]
 
 
 def print_lines(hits: Sequence[Hit]) -> None:

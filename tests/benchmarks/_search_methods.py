@@ -85,7 +85,9 @@ def _mean_and_best(frames: np.ndarray, queries: np.ndarray) -> np.ndarray:
 
 
 def _by_windows(place: IndexedSet, texts: list[str]) -> Iterator[Found]:
-    """Windows of 4 to 32 s that overlap by half, by the cosine of their mean frame."""
+    """Windows of 4 to 32 s, by the cosine of their mean frame; listed are those that overlap a better
+    one by an IoU of at most .3.
+    """
     cut = []
     for video, frames in zip(place.set.videos, place.frames, strict=True):
         grid = windows(video.timestamps_seconds, video.duration_seconds, WINDOW_SECONDS)
@@ -96,7 +98,7 @@ def _by_windows(place: IndexedSet, texts: list[str]) -> Iterator[Found]:
         scores, spans = [], []
         for bounds, vectors in cut:
             values = vectors @ query
-            kept = nms(bounds, values, 0.5, most=NUM_HITS)
+            kept = nms(bounds, values, 0.3, most=NUM_HITS)
             scores.append(values.max())
             spans.append((bounds[kept], values[kept]))
         yield _found(np.array(scores), spans, place.set.queries[text][0][0])

@@ -18,10 +18,11 @@ class Hit:
 
     Attributes:
         rank: position in the results, from 1.
-        score: ranking score; never increases from one hit to the next. It is the cosine of the
-            query and the best segment of the video, minus the hubness of that segment, minus the
-            gap between the moment and the best moment of its video (with a trained head: the gap to
-            a certain prediction).
+        score: ranking score; never increases from one hit to the next. For the best moment of a
+            video it is the score of the video: the centered similarity of its best segment, plus
+            that of its mean frame as far as the videos are each about one thing. Further moments
+            have less, by how much less they stand out in the similarity curve (with a trained head:
+            by how much less probable they are).
         video_id: name of the video in its workspace.
         path: path of the video; empty if its features were imported and the file is not here.
         start: start in seconds.
@@ -30,7 +31,7 @@ class Hit:
         query: the query.
         is_missing: whether the file no longer exists at `path`.
         confidence: 1 minus the estimated false-positive rate: the rate at which unrelated queries
-            reach an equally high similarity. At 0.95, one unrelated query in twenty does.
+            reach an equally high score. At 0.95, one unrelated query in twenty does.
             Calibrated for queries like those of the query bank; None without a bank.
         duplicates: names of other videos with the same content.
         near_duplicates: `(video, start, end)` of near-duplicate moments in other videos, such as a

@@ -28,10 +28,8 @@ class RankingConfig:
             Rows are added until the result is exact, so it does not depend on this number.
         rows_per_hit: number of index rows to start with for each requested hit.
         head_batch_size: number of videos in a batch of the head; results do not depend on it.
-        max_head_videos: number of videos that the head is run on, best segments first, unless more
-            hits are requested. XML (Lei et al., ECCV 2020) takes 100; 40 find one or two more of
-            100 moments among ten and take twice as long, 10 find two fewer
-            (`tests/benchmarks/search_world.py --parts sharpness`).
+        max_head_videos: number of videos that the head is run on, best first, unless more hits are
+            requested. XML (Lei et al., ECCV 2020) takes 100.
     """
 
     min_rows: int = 1_000

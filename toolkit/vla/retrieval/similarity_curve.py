@@ -21,7 +21,7 @@ _LOWEST_THRESHOLD, _HIGHEST_THRESHOLD = 0.25, 0.5
 _VARIANCE_WEIGHT = 0.75
 """Share of the way per share of the variance that a single moment explains.
 
-`tests/benchmarks/localisers.py choose` measures these numbers."""
+`tests/benchmarks/real_search.py --parts constants` shows each at half and at twice its value."""
 _EPSILON = 1e-9
 
 
