@@ -36,9 +36,9 @@ PRESETS = {
     "offline": Preset(
         "lite2",
         "",
-        "Apache-2.0",
+        "Apache-2.0, MIT",
         28.8,
-        "from pip alone, 106 MB; knows a thousand kinds of things",
+        "from pip, 106 MB; a thousand kinds of things, no people, places or actions",
         "conse",
     ),
 }
