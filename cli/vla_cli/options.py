@@ -38,7 +38,7 @@ Model = Annotated[
     str | None,
     typer.Option(
         "--model", "-m",
-        help="Preset (demo, fast, balanced, best), open_clip model, hf-hub:ORG/REPO or "
+        help="Preset (demo, fast, balanced, best, offline), open_clip model, hf-hub:ORG/REPO or "
         "local-dir:PATH. "
         "Default: the model of this workspace, or balanced.",
         show_default=False, metavar="MODEL",
@@ -50,7 +50,10 @@ Pretrained = Annotated[
 ]  # fmt: skip
 EncoderName = Annotated[
     str | None,
-    typer.Option("--encoder", help="Encoder plug-in. Default: open_clip.", show_default=False, metavar="NAME"),
+    typer.Option(
+        "--encoder", help="Encoder plug-in. Default: that of the preset, or open_clip.", show_default=False,
+        metavar="NAME",
+    ),
 ]  # fmt: skip
 Fps = Annotated[
     float | None,

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/extract.py [FOLDER] [--fps 1] [--seconds 30] [--model ViT-B-32] [--kinds h264-720p ...]
 
-Makes videos (kept and reused) and a model with random weights, which is as fast as a trained one. For each kind of video:
+Makes videos (kept and reused) and a model with random weights, which is as fast as a trained one. `--model offline` measures
+that preset, with its packages and without the common loop. For each kind of video:
 
 - decode, preprocess, encode: each measured alone with all cores (one process a core for the first two), wall-clock seconds
   for all videos; their sum is the floor of a machine whose processor does all three.
@@ -174,20 +175,24 @@ def common_loop(
 
 
 def measure(
-    kind: str, paths: list[Path], folder: Path, model_folder: Path, fps: float
+    kind: str, paths: list[Path], folder: Path, model_folder: Path | None, fps: float
 ) -> dict[str, float]:
-    """Everything about one kind of video, in seconds."""
+    """Everything about one kind of video, in seconds; without a folder, that of the preset `offline`."""
     from vla.cache.build import extract_videos
     from vla.cache.plan import make_plan
     from vla.cache.store import EncoderSource, FeatureCache
     from vla.cache.workers import default_workers
     from vla.decoders import DEFAULT, registry
-    from vla.encoders.open_clip import Encoder
+    from vla.encoders import registry as encoders
     from vla.sampling import at_fps
     from vla.storage.workspace import Workspace
 
     cores = len(os.sched_getaffinity(0))
-    encoder = Encoder(f"local-dir:{model_folder}")
+    encoder = (
+        encoders.build("open_clip", {"model": f"local-dir:{model_folder}"})
+        if model_folder
+        else encoders.build("conse")
+    )
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
         pool.map(decode_one, [(paths[0], 0.2)] * cores, 1)  # imports are not what is measured
         began = time.perf_counter()
@@ -205,7 +210,9 @@ def measure(
     shutil.rmtree(folder / ".vla", ignore_errors=True)
     place = Workspace.open_or_create(folder)
     spec = encoder.identity.spec(str(at_fps(fps)))
-    cache = FeatureCache.create(place.caches, spec, EncoderSource("open_clip", "x", ""))
+    cache = FeatureCache.create(
+        place.caches, spec, EncoderSource(encoder.identity.encoder, "x", "")
+    )
     decoder = registry.build(DEFAULT)
     decoder.probe(paths[0])  # starts a child, as loading the model is not measured either
     report = extract_videos(
@@ -217,9 +224,12 @@ def measure(
         workers=default_workers(),
     )
     decoder.close()
-    loop, loop_seconds = common_loop(paths, fps, model_folder)
-    lowest = 1.0
-    for path in paths:
+    nothing: dict[str, np.ndarray] = {}
+    loop, loop_seconds = (
+        common_loop(paths, fps, model_folder) if model_folder else (nothing, float("nan"))
+    )
+    lowest = 1.0 if model_folder else float("nan")
+    for path in paths if model_folder else ():
         ours = cache.frames(place.video_id(path)).values.astype(np.float64)
         theirs = loop[path.name].astype(np.float64)
         cosine = (
@@ -243,7 +253,9 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(arguments.model, folder / arguments.model)
+    model_folder = folder / arguments.model if arguments.model != "offline" else None
+    if model_folder:
+        save_model(arguments.model, model_folder)
     print(f"{arguments.videos} videos of {arguments.seconds} s, {arguments.fps:g} frames/s, {arguments.model}, "
           f"{len(os.sched_getaffinity(0))} cores\n")  # fmt: skip
     print(
@@ -262,7 +274,7 @@ def main() -> None:
                 [(p, kind, arguments.seconds, int(p.stem.split("-")[2])) for p in missing],
                 1,
             )
-        m = measure(kind, paths, folder, folder / arguments.model, arguments.fps)
+        m = measure(kind, paths, folder, model_folder, arguments.fps)
         floor = m["decode"] + m["prepare"] + m["encode"]
         print(
             f"| {kind} | {m['decode']:.1f} | {m['prepare']:.1f} | {m['encode']:.1f} | {floor:.1f} | {m['extract']:.1f} | "

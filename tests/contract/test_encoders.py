@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from support.conse_packages import conse_packages
 from vla.encoders import registry
 from vla.errors import UsageError
 from vla.features import FeatureSpec
 
 # Without weights to download; an encoder that is not listed is built with its defaults.
-MODELS = {"open_clip": {"model": "demo"}}
+MODELS = {"open_clip": {"model": "demo"}, "conse": {"model": "lite0"}}
 TEXTS = [
     "a red circle moves to the left",
     "rain",
@@ -19,8 +20,13 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module", params=registry.names())
-def encoder(request):
-    return registry.build(request.param, MODELS.get(request.param), device="cpu", dtype="fp32")
+def encoder(request, tmp_path_factory):
+    if request.param == "conse":
+        pytest.importorskip("tokenizers", reason="named: an optional package")
+        with conse_packages(tmp_path_factory.mktemp("packages")):
+            yield registry.build("conse", MODELS["conse"], device="cpu", dtype="fp32")
+        return
+    yield registry.build(request.param, MODELS.get(request.param), device="cpu", dtype="fp32")
 
 
 def rebuilt(encoder):

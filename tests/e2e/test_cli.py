@@ -576,7 +576,8 @@ def test_version_and_models(tmp_path):
 
     assert vla("--version", cwd=tmp_path).stdout == f"vla {package.__version__}\n"
     presets = json.loads(vla("models", "--json", cwd=tmp_path).stdout)
-    assert {"demo", "fast", "balanced", "best"} == set(presets)
+    assert {"demo", "fast", "balanced", "best", "offline"} == set(presets)
+    assert presets["offline"]["encoder"] == "conse"
     assert all(p["licence"] for p in presets.values())
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vla_cli import options as o
+
+if TYPE_CHECKING:
+    from vla.encoders._presets import Preset
 
 
 def models(as_json: o.Json = False) -> None:
@@ -16,8 +21,8 @@ def models(as_json: o.Json = False) -> None:
     rows = [
         (
             name,
-            p.model if p.model != "demo" else "(embedded)",
-            p.pretrained,
+            _model_cell(p),
+            p.pretrained or "-",
             p.licence,
             f"{p.parameters:g} M",
             p.remark,
@@ -25,7 +30,13 @@ def models(as_json: o.Json = False) -> None:
         for name, p in PRESETS.items()
     ]
     print_table(
-        ("preset", "open_clip model", "weights", "licence", "parameters", "remark"),
+        ("preset", "model", "weights", "licence", "parameters", "remark"),
         rows,
         numeric=("parameters",),
     )
+
+
+def _model_cell(preset: Preset) -> str:
+    if preset.model == "demo":
+        return "(embedded)"
+    return preset.model if preset.encoder == "open_clip" else f"{preset.model} ({preset.encoder})"

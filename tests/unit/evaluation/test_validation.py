@@ -152,6 +152,19 @@ def test_score_is_mean_of_tasks():
     assert without.search == without.score == found.search
 
 
+def test_moments_find_videos_by_reciprocal_rank():
+    corpus = rich_corpus()
+    model = model_of(corpus)
+    scores = CorpusPredictions(model, corpus).moment_predictions.video_scores
+    queries = [q for q in corpus.queries if q.is_timed]
+    naive = [
+        1 / sum(score >= row[q.video] for score in row)
+        for row, q in zip(scores, queries, strict=True)
+    ]
+    assert len(set(naive)) > 2
+    np.testing.assert_allclose(validate(model, corpus).parts["moment to video"].by_query, naive)
+
+
 def test_query_mask_keeps_all_candidates():
     corpus = rich_corpus()
     model = zero_shot_model(corpus.dim, 1.0)

@@ -119,6 +119,18 @@ def test_better_requires_interval_above_zero():
     assert not is_better(record(videos=7))
 
 
+def test_equal_task_is_not_worse():
+    """A task without any difference has an interval from 0 to 0, which is not below 0."""
+    better, equal = 0.4 + 0.01 * np.arange(12), np.full(12, 0.3)
+    ours = {"a": values(better), "b": values(equal)}
+    found = compare(ours, {"a": values(np.full(12, 0.1)), "b": values(equal)})
+    assert found.tasks["b"] == Gain(0.0, 0.0, 0.0)
+    assert found.is_better and not found.is_worse
+    # Only an interval that ends below 0 is worse.
+    ends = (-0.1, 0.0, 0.1)
+    assert [Verdict(36, Gain(-5, -9, high), {}).is_worse for high in ends] == [True, False, False]
+
+
 @pytest.mark.parametrize(
     "old",
     [

@@ -189,6 +189,32 @@ def test_generalised_iou(one, other, iou, generous):
     assert [float(v) for v in actual] == pytest.approx([iou, generous], abs=1e-5)
 
 
+def test_fused_features_match_naive_loop():
+    """The meaning of saved weights: another sign or order of the parts would spoil the runs that exist."""
+    width, lengths, rng = 6, (5, 3, 4), np.random.default_rng(0)
+    head = built("moments", made_corpus(), width=width).heads["moments"]
+    mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
+    queries = rng.standard_normal((3, DIM))
+    context = rng.standard_normal((*mask.shape, 2 * width))
+    curve = rng.standard_normal(mask.shape) * mask
+    curve[2] = 0.0005 * mask[2]  # flatter than any deviation that is divided by
+    weights = {name: p.detach().double().numpy() for name, p in head.named_parameters()}
+    naive = np.zeros((*mask.shape, width))
+    for i, n in enumerate(lengths):
+        projected = weights["queries.weight"] @ (queries[i] * DIM**0.5) + weights["queries.bias"]
+        query, key = projected[:width], projected[width:]
+        deviation = max(1e-3, (sum(x * x for x in curve[i, :n]) / n) ** 0.5)
+        for t in range(n):
+            both = np.array([curve[i, t], curve[i, t] / deviation])
+            of_curve = weights["curve.weight"] @ both + weights["curve.bias"]
+            frames, gate = context[i, t, :width], context[i, t, width:]
+            naive[i, t] = frames + query + gate * key + of_curve
+    given = (torch.tensor(values, dtype=torch.float32) for values in (queries, context, curve))
+    with torch.no_grad():
+        fused = head._fuse(*given, torch.tensor(mask))
+    np.testing.assert_allclose(fused, naive, atol=1e-4)
+
+
 def test_empty_moments_are_dropped():
     """What is cut to nothing at an end of the video is no moment, however sure the head is of it."""
     corpus = made_corpus((6,))

@@ -118,6 +118,38 @@ def test_chunk_size_does_not_change_moments():
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_long_video_beside_does_not_change_moments():
+    """Beside a long video, a short one has more points of padding than are listed as candidates."""
+    corpus = made_corpus((6, 700), seed=3)
+    alone = replace(corpus, videos=corpus.videos[:1], queries=corpus.queries[:2])
+    short, _ = found_by("moments", corpus)
+    assert len(short)
+    np.testing.assert_allclose(short, found_by("moments", alone)[0], atol=1e-5)
+    model, batch = model_of("moments"), batch_of(corpus)
+    with torch.no_grad():
+        located = LocalizationBatch.from_batch(model(batch), batch)
+        output = model.heads["moments"].predict_moments(located)
+    # Strides 1, 2 and 4 of 6 frames; the rest is padding.
+    num_points = 6 + 3 + 2
+    assert output.scores.shape[1] == 1000
+    assert output.scores[0, :num_points].isfinite().all()
+    assert (output.scores[0, num_points:] == -torch.inf).all()
+
+
+def test_no_texts_have_no_moments():
+    """Tensors without rows, as wide as those of texts would be."""
+    corpus = made_corpus((5, 3))
+    model = model_of("moments")
+    batch = batch_of(replace(corpus, queries=[]))
+    with torch.no_grad():
+        located = LocalizationBatch.from_batch(model(batch), batch)
+        output = model.heads["moments"].predict_moments(located)
+    assert localized(model, "moments", batch) == []
+    assert output.spans.shape == (0, 1, 2)
+    assert output.scores.shape == (0, 1)
+    assert output.saliency.shape == (0, 5)
+
+
 def test_saliency_targets_follow_ratings():
     corpus = made_corpus((6, 6, 6))
     timed = [q for q in corpus.queries if q.is_timed]

@@ -125,6 +125,16 @@ def test_grounding_by_hand():
     }  # fmt: skip
 
 
+def test_spans_without_length_have_no_iou():
+    """The same instant as prediction and truth: nothing is shared of nothing, yet the one is inside the other."""
+    spans = np.array([[5.0, 5.0], [5.0, 5.0], [4.0, 6.0], [5.0, 5.0]])
+    truths = [
+        np.array(rows) for rows in ([[5.0, 5.0]], [[6.0, 6.0]], [[5.0, 5.0]], [[5, 5], [4, 6]])
+    ]
+    ious, iops = iou_and_iop(spans, truths)
+    assert (ious.tolist(), iops.tolist()) == ([0, 0, 0, 0], [1, 0, 0, 1])
+
+
 @pytest.mark.skipif(
     not NEXTGQA.exists(), reason=f"shared data: no NExT-GQA annotations at {NEXTGQA}"
 )

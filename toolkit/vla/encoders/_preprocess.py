@@ -23,7 +23,8 @@ class Preprocess:
 
     Args:
         config: keys `size`, `interpolation`, `resize_mode`, `mean`, `std` as in
-            `open_clip.transform.PreprocessCfg`.
+            `open_clip.transform.PreprocessCfg`. With a key `side`, the shorter side is resized to
+            so many pixels before the crop, not to `size`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -31,6 +32,7 @@ class Preprocess:
         self.height, self.width = (
             (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
         )
+        self._side = int(config.get("side", self.height))
         self.mode = str(config["interpolation"])
         self.squash = config["resize_mode"] == "squash"
         self.mean = tuple(float(v) for v in config["mean"])
@@ -50,7 +52,8 @@ class Preprocess:
             )
 
     def __str__(self) -> str:
-        kind = "squash" if self.squash else "shortest+crop"
+        side = "" if self._side == self.height else f" {self._side}"
+        kind = "squash" if self.squash else f"shortest{side}+crop"
         mean, std = ("/".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
         return (
             f"{self.height}x{self.width} {kind} {self.mode} antialias uint8 mean {mean} std {std}"
@@ -70,6 +73,6 @@ class Preprocess:
         return crops.contiguous().numpy()
 
     def _shortest(self, h: int, w: int) -> tuple[int, int]:
-        """Return the size with the shorter side scaled to the input; the longer is rounded down."""
-        side = self.height
+        """Return the size with the shorter side scaled to its length; the longer is rounded down."""
+        side = self._side
         return (int(side * h / w), side) if w <= h else (side, int(side * w / h))

@@ -10,11 +10,12 @@ class Preset:
     """A recommended model.
 
     Attributes:
-        model: open_clip's name, or `local-dir:` of the embedded one.
-        pretrained: open_clip's tag of the weights.
+        model: the encoder's name of the model.
+        pretrained: open_clip's tag of the weights; empty if there is only one set.
         licence: licence of the weights.
         parameters: number of parameters of both towers, in millions.
         remark: purpose; R@1 is the published zero-shot text-to-video recall on MSR-VTT 1k-A.
+        encoder: name of the encoder plug-in that `model` belongs to.
     """
 
     model: str
@@ -22,6 +23,7 @@ class Preset:
     licence: str
     parameters: float
     remark: str
+    encoder: str = "open_clip"
 
 
 PRESETS = {
@@ -31,5 +33,13 @@ PRESETS = {
     "fast": Preset("PE-Core-S-16-384", "meta", "Apache-2.0", 87, "small and quick; R@1 39.3"),
     "balanced": Preset("PE-Core-B-16", "meta", "Apache-2.0", 448, "the default; R@1 47.6"),
     "best": Preset("PE-Core-L-14-336", "meta", "Apache-2.0", 671, "for a GPU; R@1 50.3"),
+    "offline": Preset(
+        "lite2",
+        "",
+        "Apache-2.0, MIT",
+        28.8,
+        "from pip, 106 MB; a thousand kinds of things, no people, places or actions",
+        "conse",
+    ),
 }
 DEFAULT = "balanced"

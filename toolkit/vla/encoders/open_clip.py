@@ -159,7 +159,7 @@ class Encoder(TextEncoderBase):
 def _resolve(model: str, pretrained: str) -> tuple[str, str]:
     if model == "demo":
         return f"local-dir:{_EMBEDDED}", ""
-    if model in PRESETS:
+    if model in PRESETS and PRESETS[model].encoder == "open_clip":
         return PRESETS[model].model, pretrained or PRESETS[model].pretrained
     if model.startswith("local-dir:"):
         folder = Path(model.removeprefix("local-dir:")).expanduser()

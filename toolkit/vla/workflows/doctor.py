@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from vla.encoders._package_files import EXTRA
 from vla.errors import VlaError
 from vla.hints import Hint, Note
 from vla.storage.workspace import Workspace
@@ -65,6 +66,7 @@ def doctor(device: str = "auto") -> Iterator[Check]:
         ("codecs", _codecs),
         ("torch", lambda: _torch(device)),
         ("models", _models),
+        ("offline", _offline),
         ("plug-ins", _plugins),
         ("optional", _optional),
     )
@@ -86,6 +88,7 @@ def _suggest_fix(name: str) -> str:
         "codecs": ("av", "numpy"),
         "torch": ("torch", "numpy"),
         "models": ("torch", "torchvision", "open_clip_torch"),
+        "offline": ("torch", "timm", "tokenizers"),
     }.get(name, ())
     versions = ", ".join(f"{package} {_version(package)}" for package in suspects)
     lines = " ".join(f"'{doctor_trials.requirement_of(package)}'" for package in suspects)
@@ -213,6 +216,16 @@ def _models() -> Check:
         "models",
         f"pictures and texts are encoded by the embedded model "
         f"({doctor_trials.try_encoder('cpu')})",
+    )
+
+
+def _offline() -> Check:
+    packages = doctor_trials.try_offline_encoder()
+    return Check(
+        "offline",
+        f"pictures and texts are encoded by the model whose weights come from pip ({packages})"
+        if packages
+        else f"not installed (optional, a model whose weights come from pip: {EXTRA})",
     )
 
 

@@ -191,19 +191,45 @@ def try_encoder(device: str) -> str:
     Raises:
         VlaError: open_clip cannot be imported, or what it gives are no numbers.
     """
+    _encode_both("open_clip", "demo", device)
+    return ", ".join(
+        f"{name} {version(name)}" for name in ("open_clip_torch", "torchvision", "timm")
+    )
+
+
+def try_offline_encoder() -> str:
+    """Encode an image and a text with the encoder whose weights are in packages; returns the
+    names of these packages, empty if none is installed.
+
+    Raises:
+        VlaError: only some are installed, a file is not the expected one, or the values are no
+            numbers.
+    """
+    from vla.encoders import _package_files as files
+
+    weights = (files.CLASSIFIER_WEIGHTS["lite2"], files.SENTENCE_WEIGHTS)
+    if not any(file.is_installed for file in weights):
+        return ""
+    _encode_both("conse", "lite2", "cpu")
+    return ", ".join(file.distribution.replace("==", " ") for file in weights)
+
+
+def _encode_both(name: str, model: str, device: str) -> None:
+    """Encode an image and a text.
+
+    Raises:
+        VlaError: the encoder cannot be built, or its values are no numbers.
+    """
     from vla.encoders import registry as encoders
 
-    encoder = encoders.build("open_clip", model="demo", device=device, dtype="fp32")
+    encoder = encoders.build(name, model=model, device=device, dtype="fp32")
     values = encoder.encode_frames(encoder.prepare(picture(0)[None]))
     texts = encoder.encode_text(["a red square"]).pooled
     if not (np.isfinite(values).all() and np.isfinite(texts).all() and values.shape == texts.shape):
         raise EnvironmentUnfitError(
-            f"the embedded model returns non-finite values, of shapes {values.shape} and "
+            f"the model {model!r} returns non-finite values, of shapes {values.shape} and "
             f"{texts.shape}"
         )
-    return ", ".join(
-        f"{name} {version(name)}" for name in ("open_clip_torch", "torchvision", "timm")
-    )
 
 
 def broken_plugins() -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from vla.cache.store import EncoderSource, FeatureCache, active_cache
 from vla.encoders import registry as encoders
-from vla.encoders._presets import DEFAULT
+from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import CacheError, MissingError, ResourceError, SpecMismatchError, UsageError
 from vla.features import TextFeatures
@@ -35,7 +35,7 @@ class EncoderChoice:
     Attributes:
         model: a preset, an open_clip name, `hf-hub:...` or `local-dir:...`.
         pretrained: tag or file of the weights.
-        encoder: plug-in name.
+        encoder: plug-in name; if None and `model` is a preset, that of the preset.
         sampling: `fps=2`, `frames=16`, `keyframes` or `scenes`; see `vla.sampling`.
         device: device for the encoder.
         dtype: precision: `auto`, `fp32`, `bf16` or `fp16`.
@@ -84,13 +84,7 @@ def encoder_and_cache(
                 hint=Hint("leave_imported"),
             )
         active = None
-    source = active.source if active else EncoderSource("open_clip", DEFAULT, "")
-    if choice.encoder is not None and choice.encoder != source.encoder:
-        source = EncoderSource(choice.encoder, choice.model or "", choice.pretrained or "")
-    elif choice.model is not None:
-        source = EncoderSource(source.encoder, choice.model, choice.pretrained or "")
-    elif choice.pretrained is not None:
-        source = replace(source, pretrained=choice.pretrained)
+    source = _choose_source(choice, active.source if active else None)
     sampling = Sampling.parse(
         choice.sampling or (active.spec.sampling if active else DEFAULT_SAMPLING)
     )
@@ -113,6 +107,20 @@ def encoder_and_cache(
     if not create:
         return encoder, FeatureCache(workspace.caches / spec.fingerprint, spec, source)
     return encoder, FeatureCache.create(workspace.caches, spec, source)
+
+
+def _choose_source(choice: EncoderChoice, active: EncoderSource | None) -> EncoderSource:
+    """Return the chosen encoder; what is not chosen is that of `active`, or the default."""
+    source = active or EncoderSource("open_clip", DEFAULT, "")
+    preset = PRESETS.get(choice.model or "")
+    encoder = choice.encoder or (preset.encoder if preset else source.encoder)
+    if encoder != source.encoder:
+        return EncoderSource(encoder, choice.model or "", choice.pretrained or "")
+    if choice.model is not None:
+        return EncoderSource(encoder, choice.model, choice.pretrained or "")
+    if choice.pretrained is not None:
+        return replace(source, pretrained=choice.pretrained)
+    return source
 
 
 def encoder_of(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
