@@ -30,28 +30,23 @@ SMALLEST = {
     "dropout": "--rounds 1",
     "extract": "--seconds 1 --videos 1 --model ViT-S-32-alt --kinds h264-360p",
     "large_batches": "--pairs 64 --dim 16 --losses infonce",
-    "localisers": f"{WORLD} --epochs 1 --joined 4",
     "memory": "--hours .001 --clips 2",
     "metrics": "50",
     "moment_heads": f"{WORLD} --seeds 1 --epochs 1 --joined 4",
     "questions": f"{WORLD} --seeds 1 --epochs 1 --levels both",
+    "real_search": "--train 24 --test 40 --epochs 1 --clips 2 --queries 8",
     "real_videos": "videos",
     "search_indexes": "--rows 2000 --dim 32 --queries 20 --peers",
     "search_start": "--clips 24 --repeats 1 --queries 5",
-    "search_world": "--train 24 --test 40 --epochs 1 --clips 2 --queries 8 --parts table,confidence",
     "train": "--videos 32 --batch 8 --steps 1 --width 16",
     "what_features_show": WORLD,
 }
 # Run as well, whether a document names them or not.
-EXTRA = (["localisers", "world"],)
+EXTRA = (["real_search", "--on", "world", "--parts", "table,stages,confidence"],)
 NEEDS_SHARED_DATA = (
     "composed_queries",
-    "localisers choose",
-    "localisers collages",
-    "localisers lengths",
     "real_features",
-    "real_search",
-    "search_quality",
+    "real_search --on real",
 )
 SKIPPED = {"gpu": "tests/e2e/test_gpu_benchmark.py runs it"}
 

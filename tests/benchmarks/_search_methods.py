@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from _search_sets import IndexedSet
 
-from vla.model import AlignmentModel, ModelConfig
+from vla.model import AlignmentModel
 from vla.retrieval import similarity_curve
 from vla.retrieval.calibration import Calibration
 from vla.retrieval.filters import VideoFilter
@@ -200,17 +200,9 @@ def _only(name: str):
 
 def without_heads(model: AlignmentModel) -> AlignmentModel:
     """The same projector and temperature without heads."""
-    if not model.heads:
-        return model
-    bare = AlignmentModel(
-        ModelConfig(
-            **{**vars(model.config), "heads": ()}  # type: ignore[arg-type]
-        )
-    ).eval()
-    bare.load_state_dict(
-        {k: v for k, v in model.state_dict().items() if k in bare.state_dict()}, strict=False
-    )
-    return bare
+    bare = AlignmentModel(replace(model.config, heads={}))
+    bare.projector.load_state_dict(model.projector.state_dict())
+    return bare.eval()
 
 
 def no_query_center(place: IndexedSet, calibration: Calibration) -> Calibration:

@@ -40,7 +40,7 @@ import vla_cli.main
 done("import of the command")
 import vla
 from vla.workflows.encoder_choice import query_encoder
-from vla.workflows.open_workspace import Searcher, load_model, load_or_fit_hubness
+from vla.workflows.open_workspace import Searcher, load_model, load_or_calibrate
 done("import of the search")
 from vla.cache.store import FeatureCache
 from vla.model import zero_shot_model
@@ -55,9 +55,9 @@ model = load_model(workspace.runs / run)[0] if run else zero_shot_model(stored.s
 done("run")
 encoder = query_encoder(cache, "auto", "auto")
 done("text tower")
-hubness = load_or_fit_hubness(workspace, stored, cache, model, encoder)
-done("receipts and hubness")
-opened.searcher = Searcher(stored, encoder, model, cache, workspace, hubness)
+calibration = load_or_calibrate(workspace, stored, cache, model, encoder)
+done("receipts and calibration")
+opened.searcher = Searcher(stored, encoder, model, cache, workspace, calibration)
 opened.notes()
 done("what has changed since")
 encoder.encode_text([sys.argv[2]])
