@@ -110,11 +110,16 @@ def test_hits_are_printed_as_they_are_asked_for(world):
     assert [
         (r["query"], int(r["rank"]), float(r["score"]), r["video"], float(r["start"])) for r in rows
     ] == [("a star", h["rank"], h["score"], h["video"], h["start"]) for h in every]
+    # A file is written once, also if several queries find it.
+    (folder / "two.txt").write_text("a star\na red circle moves left\n", "utf-8")
+    several = ("search", "--queries", "two.txt", "-k", 12)
+    every = json.loads(vla(*several, "--json", cwd=folder).stdout)
     paths = list(dict.fromkeys(h["path"] for h in every))
-    assert vla(*asked, "--paths", cwd=folder).stdout.splitlines() == paths and len(paths) < len(
-        every
+    assert vla(*several, "--paths", cwd=folder).stdout.splitlines() == paths
+    assert len(paths) < len(every)
+    assert vla(*several, "--paths", "-0", cwd=folder).stdout == "".join(
+        f"{path}\0" for path in paths
     )
-    assert vla(*asked, "--paths", "-0", cwd=folder).stdout == "".join(f"{path}\0" for path in paths)
     two = vla(*asked, "--json", "--csv", cwd=folder)
     assert two.returncode == 2 and "one of" in two.stderr
 

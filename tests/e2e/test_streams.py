@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from e2e.test_cli import TOY
@@ -26,7 +27,10 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("streams")
     ClipMaker(place)(NAME, frames=10, fps=5)
     odd = os.fsdecode(b"=caf\xe9.mp4")
-    ClipMaker(place)("plain.mp4", frames=12, fps=5).rename(place / odd)
+    # Other pictures: near-duplicates of the first video would be no hits of their own.
+    noise = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 3)).astype(np.uint8)
+    pixels = noise.repeat(16, axis=1).repeat(16, axis=2)
+    ClipMaker(place)("plain.mp4", fps=5, pixels=pixels).rename(place / odd)
     assert vla("extract", ".", *TOY, cwd=place).returncode == 0
     assert vla("index", cwd=place).returncode == 0
     return place
