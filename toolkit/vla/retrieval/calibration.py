@@ -21,11 +21,11 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.duration_prior import DurationRange
 from vla.retrieval.query_bank import QueryBank
 
-COHERENCE_WEIGHT = 0.8
+COHERENCE_WEIGHT = 1.1
 """Weight of the mean frame of a video beside its best segment, for videos that are each about one
-thing. It is multiplied by their coherence: in long videos over one background the mean frame says
-less. Half and twice the weight find as many, within two queries of 54
-(`tests/benchmarks/real_search.py --parts constants`)."""
+thing. It is multiplied by the square of their coherence: in long videos over one background the mean
+frame says little. Between 0.8 and 1.25, two queries of 54 change (`tests/benchmarks/real_search.py
+--parts constants`)."""
 _FRAME_DURATION = 1.5
 """Maximum duration of a frame in the index, as a share of the median duration of the video's rows,
 most of which are frames."""
@@ -273,9 +273,9 @@ def calibrate(
     """Estimate the statistics of an index from the rows of its videos and from a query bank.
 
     The score of a video is the similarity of its best row, plus the centered similarity of its mean
-    frame, times `coherence_weight`, times the coherence of the videos: the share of the variance of
-    all frames around the center that lies between videos, not within them. It is near 1 for clips
-    that show one thing each, and near 0 for long videos that each show many.
+    frame, times `coherence_weight`, times the square of the coherence of the videos: the share of
+    the variance of all frames around the center that lies between videos, not within them. It is
+    near 1 for clips that show one thing each, and near 0 for long videos that each show many.
 
     Args:
         read_videos: returns the rows of each video. It is called twice.
@@ -302,7 +302,7 @@ def calibrate(
     shift = float(center @ center - 2 * (total / count) @ center)
     between = float((mean_norms**2).sum()) / count + shift
     variance = max(1 + shift, _EPSILON)
-    weight = coherence_weight * between / variance / np.sqrt(variance)
+    weight = coherence_weight * (between / variance) ** 2 / np.sqrt(variance)
     null_scores = np.full(len(bank), -np.inf)
     norms = []
     for number, video in enumerate(read_videos()):
@@ -314,8 +314,8 @@ def calibrate(
             scores[list(exclude[number])] = -np.inf
         null_scores = np.maximum(null_scores, scores)
     if not np.isfinite(null_scores).all():
-        excluded = int((~np.isfinite(null_scores)).sum())
-        raise ShapeError(f"{excluded} queries of the bank describe every video of the index")
+        count = int((~np.isfinite(null_scores)).sum())
+        raise ShapeError(f"{count} queries of the bank describe every video of the index")
     return Calibration(
         center.astype(np.float32),
         query_center,

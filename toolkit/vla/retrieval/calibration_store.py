@@ -203,24 +203,24 @@ def load_calibration(
         if record.of != key:
             return None
         arrays = load(atomic.read_bytes(folder / record.file, record.sha256))
-        found = Calibration(
+        calibration = Calibration(
             **{name: arrays[name] for name in _ARRAYS},
             video_weight=record.video_weight,
             duration_range=record.lasting,
         )
     except (CacheError, SafetensorError, KeyError, ValueError):
         return None
-    values, duration = [getattr(found, name) for name in _ARRAYS], found.duration_range
+    values, duration = [getattr(calibration, name) for name in _ARRAYS], calibration.duration_range
     is_valid = (
         all(v.dtype == np.float32 and np.isfinite(v).all() for v in values)
-        and found.video_center.shape == found.query_center.shape == (dim,)
-        and found.row_norms.shape == (num_rows,)
-        and (found.row_norms >= 0).all()
-        and found.mean_norms.shape == (num_videos,)
-        and (found.mean_norms >= 0).all()
-        and found.null_scores.ndim == 1
-        and len(found.null_scores) > 1
-        and (np.diff(found.null_scores) >= 0).all()
+        and calibration.video_center.shape == calibration.query_center.shape == (dim,)
+        and calibration.row_norms.shape == (num_rows,)
+        and (calibration.row_norms >= 0).all()
+        and calibration.mean_norms.shape == (num_videos,)
+        and (calibration.mean_norms >= 0).all()
+        and calibration.null_scores.ndim == 1
+        and len(calibration.null_scores) > 1
+        and (np.diff(calibration.null_scores) >= 0).all()
         and (duration is None or 0 <= duration[0] <= duration[1] < np.inf)
     )
-    return found if is_valid else None
+    return calibration if is_valid else None

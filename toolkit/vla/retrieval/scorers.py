@@ -188,8 +188,10 @@ class SequenceScorer:
         videos = np.unique(np.concatenate([first[owner[n.ids]] for n in nearest])).tolist()
         bounds = [(video, self._bound(video)) for video in videos]
         bounds.sort(key=lambda bound: (-bound[1], bound[0]))
-        unlisted = [step.bound_score(n.bound) for step, n in zip(self._steps, nearest, strict=True)]
-        return Candidates(bounds, float(np.mean(unlisted)))
+        unlisted_bounds = [
+            step.bound_score(n.bound) for step, n in zip(self._steps, nearest, strict=True)
+        ]
+        return Candidates(bounds, float(np.mean(unlisted_bounds)))
 
     def score(self, video: int, candidates: Candidates) -> list[Candidate]:
         """Return the best sequences of a video; an empty list if it left the cache."""

@@ -100,16 +100,16 @@ class SimilarityCurve:
             return whole, np.ones(1)
         integral = self._integral(self.mean + self._threshold() * self.rise)
         is_limited = duration_range != ANY_DURATION
-        found = self._largest(integral, count, duration_range)
-        if not found and is_limited:
+        ranges = self._largest(integral, count, duration_range)
+        if not ranges and is_limited:
             return self.moments(count)
-        ranges = [
-            (first, last) if is_limited else self._shrink(first, last) for _, first, last in found
+        bounds = [
+            (first, last) if is_limited else self._shrink(first, last) for _, first, last in ranges
         ]
-        highest = max(_EPSILON, found[0][0])
-        shares = np.clip([excess / highest for excess, _, _ in found], 0.0, 1.0)
+        highest = max(_EPSILON, ranges[0][0])
+        shares = np.clip([excess / highest for excess, _, _ in ranges], 0.0, 1.0)
         shares[0] = 1.0
-        return self._edges[np.array(ranges)], shares
+        return self._edges[np.array(bounds)], shares
 
     def _threshold(self) -> float:
         """Return the threshold as a share of the way from the mean to the peak.
@@ -122,8 +122,12 @@ class SimilarityCurve:
         _, first, last = self._largest(integral, 1, ANY_DURATION)[0]
         inside, total = self._duration(first, last), self._duration(0, len(self._values))
         level = self._level(first, last) - self.mean
-        explained = level**2 * inside / max(total - inside, _EPSILON) / max(variance, _EPSILON**2)
-        share: float = np.clip(_VARIANCE_WEIGHT * explained, _LOWEST_THRESHOLD, _HIGHEST_THRESHOLD)
+        explained_share = (
+            level**2 * inside / max(total - inside, _EPSILON) / max(variance, _EPSILON**2)
+        )
+        share: float = np.clip(
+            _VARIANCE_WEIGHT * explained_share, _LOWEST_THRESHOLD, _HIGHEST_THRESHOLD
+        )
         return share
 
     def _shrink(self, first: int, last: int) -> tuple[int, int]:
@@ -148,13 +152,13 @@ class SimilarityCurve:
                 heapq.heappush(heap, (-best[0], best[1], best[2], start, end))
 
         push(0, len(self._values), is_first=True)
-        found: list[tuple[float, int, int]] = []
-        while heap and len(found) < count:
+        ranges: list[tuple[float, int, int]] = []
+        while heap and len(ranges) < count:
             excess, first, last, start, end = heapq.heappop(heap)
-            found.append((-excess, first, last))
+            ranges.append((-excess, first, last))
             push(start, first)
             push(last, end)
-        return found
+        return ranges
 
     def _best(
         self, integral: np.ndarray, start: int, end: int, duration_range: DurationRange
