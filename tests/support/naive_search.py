@@ -177,7 +177,7 @@ def calibrate(videos, bank, exclude=None):
         query_center=[(2 * common - common**2) * x for x in mean_of(bank)],
         row_norms=[math.sqrt(squared_distance(r, center)) for v in videos for r in v.rows],
         mean_norms=[math.sqrt(dot(mean, mean)) for mean in means],
-        video_weight=COHERENCE_WEIGHT * between / variance / math.sqrt(variance),
+        video_weight=COHERENCE_WEIGHT * (between / variance) ** 2 / math.sqrt(variance),
     )
     calibration.null_scores = sorted(
         max(

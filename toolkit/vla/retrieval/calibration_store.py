@@ -134,7 +134,7 @@ class _Record:
     schema: Literal[SCHEMA]  # type: ignore[valid-type]
     of: dict[str, str]
     lasting: tuple[Seconds, Seconds] | None
-    video_weight: Annotated[float, between(0, 1000)]
+    video_weight: Annotated[float, between(0, 1_000_000)]
     file: FileName
     sha256: Digest
 
