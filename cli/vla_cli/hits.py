@@ -59,7 +59,7 @@ def print_hits(hits: Sequence[Hit], title: str) -> None:
             if has_steps
             else format_time(hit.peak),
         )
-        for hit, is_first in _grouped(hits)
+        for hit, is_first in _by_video(hits)
     ]
     heads = ("rank", "score", "confidence", "video", "moment", "steps" if has_steps else "peak")
     if rows:
@@ -72,7 +72,7 @@ def print_hits(hits: Sequence[Hit], title: str) -> None:
         print_message(f"{title}: no hits")
 
 
-def _grouped(hits: Sequence[Hit]) -> list[tuple[Hit, bool]]:
+def _by_video(hits: Sequence[Hit]) -> list[tuple[Hit, bool]]:
     """Return hits by video, in the order of the best hit of each, and whether a hit is that."""
     by_video: dict[str, list[Hit]] = {}
     for hit in hits:

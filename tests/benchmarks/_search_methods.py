@@ -258,7 +258,7 @@ STAGES: dict[str, Method] = {
     "without the center of queries": search(no_query_center),
     "without the center of videos": search(no_video_center),
     "without the mean frame": search(video_weight(0.0)),
-    "at most 3 moments a video": search(per_video=3),
+    "any number of moments a video": search(per_video=NUM_HITS),
     "at most 1 moment a video": search(per_video=1),
     "without the durations of captions": search(no_duration_prior),
     "threshold always at a quarter": with_constants(

@@ -7,7 +7,7 @@ for a weight that a benchmark chose.
 import math
 from types import SimpleNamespace
 
-from vla.retrieval.calibration import COHERENCE_WEIGHT
+from vla.retrieval.calibration_estimate import COHERENCE_WEIGHT
 
 SHARES = (0.25, 0.5)
 """Lowest and highest threshold of a curve, as shares of the way from its mean to its peak."""

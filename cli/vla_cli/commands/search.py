@@ -43,7 +43,8 @@ def search(
         int | None,
         typer.Option(
             min=1,
-            help="Maximum number of moments per video. Default: no limit.",
+            help="Maximum number of moments per video. Default: 3, or more where there are fewer "
+            "hits than requested.",
             metavar="N",
             show_default=False,
         ),

@@ -15,15 +15,8 @@ from vla.encoders.toy import Encoder
 from vla.errors import ShapeError, UsageError
 from vla.features import FrameFeatures
 from vla.indexing.segments import windows_and_frames
-from vla.retrieval.calibration import (
-    COHERENCE_WEIGHT,
-    Calibration,
-    CenteredQuery,
-    VideoRows,
-    calibrate,
-    center_queries,
-    distances,
-)
+from vla.retrieval.calibration import Calibration, CenteredQuery, center_queries, distances
+from vla.retrieval.calibration_estimate import COHERENCE_WEIGHT, VideoRows, calibrate
 from vla.retrieval.calibration_store import (
     check_calibration,
     delete_calibration,

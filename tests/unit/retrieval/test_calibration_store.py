@@ -17,7 +17,7 @@ from vla.hints import Hint
 from vla.indexing.segments import windows_and_frames
 from vla.model import zero_shot_model
 from vla.retrieval import calibration_store
-from vla.retrieval.calibration import calibrate_index
+from vla.retrieval.calibration_estimate import calibrate_index
 from vla.retrieval.query_bank import default_queries
 
 

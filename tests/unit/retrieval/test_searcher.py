@@ -27,7 +27,7 @@ from vla.indexing.segments import windows_and_frames
 from vla.indexing.store import SCHEMA, open_index, save_index
 from vla.indexing.sync import build_index
 from vla.model import AlignmentModel, ModelConfig
-from vla.retrieval.calibration import calibrate_index
+from vla.retrieval.calibration_estimate import calibrate_index
 from vla.retrieval.query import Query as TextQuery
 from vla.retrieval.query_bank import QueryBank
 from vla.retrieval.scorers import RankingConfig

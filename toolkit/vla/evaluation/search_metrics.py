@@ -38,7 +38,7 @@ class Retriever(Protocol):
 
         Args:
             queries: captions.
-            per_video: maximum number of moments of one video; None for no limit.
+            per_video: maximum number of moments of one video; None as for a search.
 
         Returns:
             For each query `(N, 4)`: row of the video, start, end (seconds), score; best first.

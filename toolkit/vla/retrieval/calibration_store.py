@@ -20,7 +20,8 @@ from vla.errors import CacheError, ResourceError
 from vla.hints import Hint, Note
 from vla.indexing.search_index import SearchIndex
 from vla.progress import Progress, ProgressCallback, silent
-from vla.retrieval.calibration import Calibration, calibrate_index
+from vla.retrieval.calibration import Calibration
+from vla.retrieval.calibration_estimate import calibrate_index
 from vla.retrieval.duration_prior import estimate_duration_range
 from vla.retrieval.query_bank import choose_query_bank, default_queries
 from vla.storage import atomic, records

@@ -25,7 +25,8 @@ class RankingConfig:
 
     Attributes:
         min_rows: minimum number of index rows to start with; many belong to the same few videos.
-            Rows are added until the result is exact, so it does not depend on this number.
+            Rows are added until no other video can be better. Rows are listed by inner product, so
+            in a larger index a video may be missed whose rows are all near the center.
         rows_per_hit: number of index rows to start with for each requested hit.
         head_batch_size: number of videos in a batch of the head; results do not depend on it.
         max_head_videos: number of videos that the head is run on, best first, unless more hits are

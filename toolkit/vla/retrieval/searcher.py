@@ -25,14 +25,14 @@ from vla.retrieval.hits import Hit, Hits
 from vla.retrieval.image_query import encode_image
 from vla.retrieval.indexed_videos import IndexedVideos
 from vla.retrieval.query import EncodedQuery, Query, Weighted, encode_query, from_image, subtract
-from vla.retrieval.ranking import Ranking
+from vla.retrieval.ranking import Ranking, per_video_limits
 from vla.retrieval.scorers import DEFAULT_CONFIG, RankingConfig
 from vla.storage.workspace import Workspace
 
 _ROUNDING = 1e-9
 _MAX_CONTAINING = 8
-"""Maximum number of moments of a video that contain the same time: they overlap by an IoU of at
-most 0.3, so each is three times as long as the next."""
+"""Maximum number of moments of a video that contain the same time. Those of a curve are disjoint;
+those of a head overlap by an IoU of at most 0.3, so each is three times as long as the next."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class Searcher:
         Args:
             query: a text, or a `Query` of several texts.
             k: number of hits.
-            per_video: maximum number of hits of one video; None for no limit.
+            per_video: maximum number of hits of one video; None for 3, or for more where there are
+                fewer than `k` hits.
             max_fpr: drop hits with a higher estimated false-positive rate; None keeps all.
             filters: conditions on the videos; they do not change the scores of the videos that
                 pass. None for all videos.
@@ -90,10 +91,10 @@ class Searcher:
         Raises:
             UsageError: a text is blank or longer than 2,000 characters, a number is not positive,
                 or the query bank is too small to estimate `max_fpr`.
-            MissingError: `max_fpr` is given there is no calibration.
+            MissingError: `max_fpr` is given and there is no calibration.
         """
         query = Query(query) if isinstance(query, str) else query
-        most = self._per_video(k, per_video)
+        self._check_counts(k, per_video)
         self._check_max_fpr(max_fpr)
         steps = encode_query(query, self.encoder, self.model)
         if query.duration is not None:
@@ -103,9 +104,9 @@ class Searcher:
 
         def find(video_mask: np.ndarray | None) -> Hits:
             if len(steps) == 1:
-                groups = self._ranking.moments(steps[0], k, most, video_mask)
+                groups = self._ranking.moments(steps[0], k, per_video, video_mask)
             else:
-                groups = self._ranking.sequences(steps, query.within, k, most, video_mask)
+                groups = self._ranking.sequences(steps, query.within, k, per_video, video_mask)
             return self._converter.hits(groups, steps, query.title, video_mask)
 
         hits = self._omit_missing(find, self.video_mask(filters))
@@ -130,7 +131,8 @@ class Searcher:
             pixels: `(1, H, W, 3)` uint8.
             name: name of the image, the query of the hits.
             k: number of hits.
-            per_video: maximum number of hits of one video; None for no limit.
+            per_video: maximum number of hits of one video; None for 3, or for more where there are
+                fewer than `k` hits.
             filters: conditions on the videos.
             negative: texts to subtract, with weights.
 
@@ -138,9 +140,9 @@ class Searcher:
             UsageError: a number is not positive.
             MissingError: the features were imported.
         """
-        most = self._per_video(k, per_video)
+        self._check_counts(k, per_video)
         query = from_image(encode_image(pixels, self.encoder, self.model), name)
-        return self._search_vector(self._subtract(query, negative), k, most, filters)
+        return self._search_vector(self._subtract(query, negative), k, per_video, filters)
 
     def search_like(
         self,
@@ -158,7 +160,8 @@ class Searcher:
             video_id: name of a video in the cache.
             seconds: time of the frame, from 0 to the end of the video.
             k: number of hits.
-            per_video: maximum number of hits of one video; None for no limit.
+            per_video: maximum number of hits of one video; None for 3, or for more where there are
+                fewer than `k` hits.
             filters: conditions on the videos.
             negative: texts to subtract, with weights.
 
@@ -166,7 +169,7 @@ class Searcher:
             MissingError: the cache has no features of the video.
             UsageError: the time is outside of the video, or a number is not positive.
         """
-        most = self._per_video(k, per_video)
+        self._check_counts(k, per_video)
         features = self.cache.frames(video_id)
         if not 0 <= seconds <= features.duration_seconds:
             raise UsageError(
@@ -178,10 +181,6 @@ class Searcher:
         vector = self.model.align_frames(features)[frame]
         digest = self.cache.receipts[video_id].sha256
         query = self._subtract(from_image(vector, f"{video_id}@{seconds:g}"), negative)
-        # Near-duplicates are wanted here, so they stay hits of their own.
-        candidates = self._search_vector(
-            query, k + _MAX_CONTAINING, most + _MAX_CONTAINING, filters, merge=False
-        )
 
         def contains_frame(hit: Hit) -> bool:
             same = video_id == hit.video_id or bool(
@@ -189,21 +188,27 @@ class Searcher:
             )
             return same and hit.start <= times[frame] < hit.end
 
-        counts: dict[str, int] = defaultdict(int)
-        hits = Hits((), candidates.omissions)
-        for hit in candidates:
-            if contains_frame(hit):
-                continue
-            counts[hit.video_id] += 1
-            if counts[hit.video_id] <= most and len(hits) < k:
-                hits.append(replace(hit, rank=len(hits) + 1))
+        hits = Hits()
+        for most in per_video_limits(k, per_video):
+            # Near-duplicates are wanted here, so they stay hits of their own.
+            candidates = self._search_vector(
+                query, k + _MAX_CONTAINING, most + _MAX_CONTAINING, filters, merge=False
+            )
+            hits = Hits((), candidates.omissions)
+            counts: dict[str, int] = defaultdict(int)
+            for hit in candidates:
+                if contains_frame(hit):
+                    continue
+                counts[hit.video_id] += 1
+                if counts[hit.video_id] <= most and len(hits) < k:
+                    hits.append(replace(hit, rank=len(hits) + 1))
+            if len(hits) == k:
+                break
         return hits
 
-    def _per_video(self, k: int, per_video: int | None) -> int:
-        """Return the maximum number of hits of a video for `k` hits."""
+    def _check_counts(self, k: int, per_video: int | None) -> None:
         if k < 1 or (per_video is not None and per_video < 1):
             raise UsageError(f"k and per_video must be at least 1, not {k} and {per_video}")
-        return k if per_video is None else per_video
 
     def _subtract(self, query: EncodedQuery, negative: Sequence[Weighted]) -> EncodedQuery:
         """Return `query` minus the texts of `negative`."""
@@ -215,7 +220,7 @@ class Searcher:
         self,
         query: EncodedQuery,
         k: int,
-        per_video: int,
+        per_video: int | None,
         filters: VideoFilter | None,
         merge: bool = True,
     ) -> Hits:

@@ -43,7 +43,8 @@ def search(
             hits are concatenated.
         paths: files and folders whose new videos are extracted and indexed first.
         k: number of hits for each query.
-        per_video: maximum number of hits of one video; None for no limit.
+        per_video: maximum number of hits of one video; None for 3, or for more where there are fewer
+            than `k` hits.
         max_fpr: hide hits whose estimated false-positive rate exceeds this, in (0, 1]: at 0.05, one
             unrelated query in twenty has hits. None hides none.
         filters: conditions on the videos; None for all videos.

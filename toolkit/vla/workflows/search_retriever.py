@@ -21,7 +21,8 @@ from vla.indexing.search_index import SearchIndex
 from vla.indexing.sync import build_index
 from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback
-from vla.retrieval.calibration import Calibration, calibrate_index
+from vla.retrieval.calibration import Calibration
+from vla.retrieval.calibration_estimate import calibrate_index
 from vla.retrieval.duration_prior import DurationRange, estimate_duration_range
 from vla.retrieval.filters import VideoFilter
 from vla.retrieval.hits import Hit
@@ -150,7 +151,7 @@ class SearchRetriever:
 
         Args:
             queries: the captions.
-            per_video: maximum number of moments of one video; None for no limit.
+            per_video: maximum number of moments of one video; None as for a search.
 
         Returns:
             For each query `(N, 4)`: row of the video, start and end in seconds, score; best first.
