@@ -86,7 +86,7 @@ def _mean_and_best(frames: np.ndarray, queries: np.ndarray) -> np.ndarray:
 
 def _by_windows(place: IndexedSet, texts: list[str]) -> Iterator[Found]:
     """Windows of 4 to 32 s, by the cosine of their mean frame; listed are those that overlap a better
-    one by an IoU of at most .3.
+    one by an IoU of at most .3, and by at most half of the shorter one.
     """
     cut = []
     for video, frames in zip(place.set.videos, place.frames, strict=True):
@@ -98,7 +98,7 @@ def _by_windows(place: IndexedSet, texts: list[str]) -> Iterator[Found]:
         scores, spans = [], []
         for bounds, vectors in cut:
             values = vectors @ query
-            kept = nms(bounds, values, 0.3, most=NUM_HITS)
+            kept = nms(bounds, values, 0.3, most=NUM_HITS, nested=0.5)
             scores.append(values.max())
             spans.append((bounds[kept], values[kept]))
         yield _found(np.array(scores), spans, place.set.queries[text][0][0])
@@ -117,7 +117,7 @@ def _by_watershed(place: IndexedSet, texts: list[str]) -> Iterator[Found]:
                 for first, last in above.reshape(-1, 2):
                     found[edges[first], edges[last]] = curve[first:last].mean()
             bounds, values = np.array(list(found)), np.array(list(found.values()))
-            kept = nms(bounds, values, 0.3, most=NUM_HITS)
+            kept = nms(bounds, values, 0.3, most=NUM_HITS, nested=0.5)
             scores.append(curve.max())
             spans.append((bounds[kept], values[kept]))
         yield _found(np.array(scores), spans, place.set.queries[text][0][0])
