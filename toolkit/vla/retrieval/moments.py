@@ -14,8 +14,14 @@ from vla.model import AlignmentModel, length_buckets
 from vla.retrieval.calibration import CenteredQuery
 from vla.retrieval.duration_prior import ANY_DURATION, DurationRange
 from vla.retrieval.similarity_curve import SimilarityCurve
-from vla.spans import nms
+from vla.spans import iou, nms
 
+_NUM_CURVE_MOMENTS = 50
+"""Number of moments of the curve beside those of a head."""
+_DURATION_FACTOR = 1.5
+"""Factor by which a head's moment may lie outside the duration range."""
+_MIN_PROBABILITY, _MIN_SHARE = 1e-3, 0.02
+"""Where the head sees nothing, the curve still decides, and the other way round."""
 _MAX_IOU, _MAX_NESTING = 0.3, 0.5
 """Of two moments of a head with a higher IoU, or with a higher share of the shorter one in common,
 the better one is kept."""
@@ -150,20 +156,39 @@ class MomentLocalizer:
         curve = SimilarityCurve(
             similarities, features.timestamps_seconds, features.duration_seconds
         )
-        if predictions is not None and len(predictions.spans):
-            rows = nms(
-                predictions.spans,
-                predictions.probabilities,
-                _MAX_IOU,
-                max_moments,
-                _MAX_NESTING,
-            )
-            spans, shares = predictions.spans[rows], predictions.probabilities[rows]
-            shares = shares / max(float(shares[0]), 1e-12)
-        else:
+        if predictions is None or not len(predictions.spans):
             spans, shares = curve.moments(max_moments, segments.duration_range)
+        else:
+            spans, shares = _moments_of_head(
+                predictions, curve, segments.duration_range, max_moments
+            )
         scores = segments.score - curve.rise * (1 - shares)
         return Moments(spans, scores, peaks_of(features, similarities, spans))
+
+
+def _moments_of_head(
+    predictions: HeadPredictions,
+    curve: SimilarityCurve,
+    duration_range: DurationRange,
+    max_moments: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best moments of a head and of a curve, and their shares, weighted by both.
+
+    A head knows the bounds of moments in videos like those of its training; the curve knows where
+    in a much longer video to look.
+    """
+    shortest, longest = duration_range
+    seconds = predictions.spans[:, 1] - predictions.spans[:, 0]
+    fits = (seconds >= shortest / _DURATION_FACTOR) & (seconds <= longest * _DURATION_FACTOR)
+    spans = np.concatenate(
+        [predictions.spans[fits], curve.moments(_NUM_CURVE_MOMENTS, duration_range)[0]]
+    )
+    probabilities = (iou(spans, predictions.spans) * predictions.probabilities).max(axis=1)
+    shares = np.maximum(probabilities, _MIN_PROBABILITY) * np.sqrt(
+        np.maximum(curve.shares(spans, duration_range), _MIN_SHARE)
+    )
+    rows = nms(spans, shares, _MAX_IOU, max_moments, _MAX_NESTING)
+    return spans[rows], shares[rows] / shares[rows[0]]
 
 
 def _run_head(

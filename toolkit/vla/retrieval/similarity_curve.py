@@ -111,6 +111,25 @@ class SimilarityCurve:
         shares[0] = 1.0
         return self._edges[np.array(bounds)], shares
 
+    def shares(self, spans: ArrayLike, duration_range: DurationRange = ANY_DURATION) -> np.ndarray:
+        """Return `(N,)` the excess of `spans` `(N, 2)` as a share of that of the best moment, in
+        [0, 1], over the lowest threshold: bounds that come from elsewhere need not be tight.
+
+        Args:
+            spans: seconds.
+            duration_range: minimum and maximum duration of the best moment in seconds.
+        """
+        bounds = np.asarray(spans, np.float64).reshape(-1, 2)
+        if self.rise <= _EPSILON:
+            return np.ones(len(bounds))
+        integral = self._integral(self.mean + _LOWEST_THRESHOLD * self.rise)
+        best = self._largest(integral, 1, duration_range) or self._largest(
+            integral, 1, ANY_DURATION
+        )
+        first, last = np.interp(bounds, self._edges, integral).T
+        shares: np.ndarray = np.clip((last - first) / max(_EPSILON, best[0][0]), 0.0, 1.0)
+        return shares
+
     def _threshold(self) -> float:
         """Return the threshold as a share of the way from the mean to the peak.
 
