@@ -107,6 +107,18 @@ class Curve:
         share = SHARE_OF_VARIANCE * self.explained(first, last)
         return self.mean + min(max(share, SHARES[0]), SHARES[1]) * self.rise
 
+    def share_of(self, start, end, duration_range):
+        """Return the excess of any span over the lowest threshold, as a share of the largest."""
+        if self.rise <= 1e-9:
+            return 1.0
+        threshold = self.mean + SHARES[0] * self.rise
+        excess = 0.0
+        for value, a, b in zip(self.values, self.edges, self.edges[1:], strict=False):
+            inside = max(0.0, min(end, b) - max(start, a))
+            excess += inside * (value - threshold)
+        rows = self.ranges(threshold, duration_range) or self.ranges(threshold)
+        return excess / max(1e-9, rows[0][0])
+
     def moments(self, count, duration_range=ANY_DURATION):
         """Return `(start, end, share of the largest excess)` of disjoint ranges, largest first."""
         if self.rise <= 1e-9:
@@ -225,6 +237,21 @@ def confidence(score, null_scores):
     return 1 - (1 + sum(n >= score for n in null_scores)) / (1 + len(null_scores))
 
 
+def rows_of_head(curve, predictions, duration_range):
+    """Return `(share, start, end)` of the predictions of about the allowed duration, and of the
+    moments of the curve, weighted by both.
+    """
+    low, high = duration_range[0] / 1.5, duration_range[1] * 1.5
+    spans = [(start, end) for start, end, _ in predictions if low <= end - start <= high]
+    spans += [(start, end) for start, end, _ in curve.moments(50, duration_range)]
+    rows = []
+    for start, end in spans:
+        seen = max(overlap((start, end), (a, b)) * p for a, b, p in predictions)
+        share = min(1.0, max(0.02, curve.share_of(start, end, duration_range)))
+        rows.append((max(seen, 1e-3) * math.sqrt(share), start, end))
+    return rows
+
+
 def moments_of_video(
     query, video, calibration=None, count=1, duration_range=ANY_DURATION, predictions=None, total_weight=1.0
 ):  # fmt: skip
@@ -243,8 +270,8 @@ def moments_of_video(
     score = video_score(query, video, calibration, total_weight)
     curve = Curve(similarities, video.times, video.duration)
     if predictions:
-        rows = nms([(p, start, end) for start, end, p in predictions], count)
-        spans = [(start, end, p / rows[0][0]) for p, start, end in rows]
+        rows = nms(rows_of_head(curve, predictions, duration_range), count)
+        spans = [(start, end, share / rows[0][0]) for share, start, end in rows]
     else:
         spans = curve.moments(count, duration_range)
     moments = []

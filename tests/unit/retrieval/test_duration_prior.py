@@ -185,7 +185,8 @@ def test_probabilities_of_a_head_set_bounds_and_ranks():
     rows = SegmentScores(np.array([[0.0, 40.0]]), np.array([0.1]), 0.7)
     localizer = MomentLocalizer(zero_shot_model(2, 1.0), None)
     query = CenteredQuery.of(np.array([1.0, 0.0], np.float32), None)
-    rise = SimilarityCurve(frames[:, 0], times, 40.0).rise
+    curve = SimilarityCurve(frames[:, 0], times, 40.0)
+    rise = curve.rise
 
     def hits(*moments, count=2, segments=rows):
         predictions = HeadPredictions(
@@ -196,14 +197,23 @@ def test_probabilities_of_a_head_set_bounds_and_ranks():
     for moments in ([(10.2, 12.1, 0.9), (30.1, 31.9, 0.2)], [(30.1, 31.9, 0.2), (10.2, 12.1, 0.9)]):
         result = hits(*moments)
         assert result.spans.tolist() == [[10.2, 12.1], [30.1, 31.9]]
-        np.testing.assert_allclose(result.scores, [0.7, 0.7 - rise * (1 - 0.2 / 0.9)], atol=1e-9)
+        # The curve counts by the root of the excess.
+        first, second = curve.shares(result.spans)
+        share = 0.2 * math.sqrt(second) / (0.9 * math.sqrt(first))
+        np.testing.assert_allclose(result.scores, [0.7, 0.7 - rise * (1 - share)], atol=1e-9)
         np.testing.assert_allclose(result.peaks, [10.5, 30.5])
     assert hits((30.1, 31.9, 0.9), (10.2, 12.1, 0.8)).spans[0].tolist() == [30.1, 31.9]
     # Of two moments, the better one is kept if they overlap by an IoU above 0.3, or by over half of
     # the shorter one.
-    assert len(hits((1.0, 5.0, 0.9), (3.0, 7.0, 0.8)).spans) == 1
-    assert len(hits((1.0, 5.0, 0.9), (3.5, 7.5, 0.8)).spans) == 2
-    assert len(hits((1.0, 31.0, 0.9), (3.0, 4.0, 0.8)).spans) == 1
+    for better, other, is_kept in (
+        ((1.0, 5.0, 0.9), (3.0, 7.0, 0.8), False),
+        ((1.0, 5.0, 0.9), (3.5, 7.5, 0.8), True),
+        ((1.0, 9.0, 0.9), (3.0, 4.0, 0.8), False),
+    ):
+        spans = hits(better, other, count=4).spans.tolist()
+        assert spans[0] == list(better[:2]) and (list(other[:2]) in spans) == is_kept
+    # Where the head sees nothing, the moments of the curve follow.
+    assert hits((1.0, 5.0, 0.9), count=4).spans.tolist()[1:] == [[30.0, 32.0], [10.0, 12.0]]
     # Without predictions, or without a head, moments are those of the curve.
     by_curve = localizer.localize(features, frames, query, rows, 2)
     assert by_curve.spans.tolist() == [[30.0, 32.0], [10.0, 12.0]]
@@ -211,8 +221,8 @@ def test_probabilities_of_a_head_set_bounds_and_ranks():
     assert by_curve.scores[0] == 0.7 and 0.7 - rise < by_curve.scores[1] < 0.7
     short = dataclasses.replace(rows, duration_range=(0.5, 0.5))
     assert np.diff(hits(segments=short).spans).tolist() == [[0.5], [0.5]]
-    # No probability at all is no reason to fail.
-    assert hits((1.0, 3.0, 0.0)).scores.tolist() == [0.7 - rise]
+    # No probability at all leaves those of the curve.
+    assert hits((1.0, 3.0, 0.0)).spans.tolist() == by_curve.spans.tolist()
     gone = localizer.localize(None, frames, query, rows, 2)
     assert (gone.spans.tolist(), gone.scores.tolist(), gone.peaks.tolist()) == (
         [[0.0, 40.0]],
