@@ -413,7 +413,7 @@ MISTAKES = [
     (
         ("extract", ".", "--encoder", "nope"),
         2,
-        "no encoder is called 'nope'; there are open_clip, toy",
+        "no encoder is called 'nope'; there are conse, open_clip, toy",
     ),
     (("extract", ".", "--model", "ViT-Q-99"), 2, "open_clip has no model called 'ViT-Q-99'"),
     (("extract", ".", "--model", "local-dir:nowhere"), 4, "open_clip_config.json"),
