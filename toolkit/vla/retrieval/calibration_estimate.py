@@ -20,8 +20,8 @@ thing. It is multiplied by the square of their coherence: in long videos over on
 frame says little. Between 0.8 and 1.25, two queries of 54 change (`tests/benchmarks/real_search.py
 --parts constants`)."""
 _FRAME_DURATION = 1.5
-"""Maximum duration of a frame in the index, as a share of the median duration of the video's rows,
-most of which are frames."""
+"""Maximum duration of a frame in the index, as a multiple of the lower quartile of the durations of
+the video's rows. At least a third of these are frames at any frame rate."""
 
 
 def calibrate_index(
@@ -60,7 +60,7 @@ class VideoRows:
     def of(cls, vectors: np.ndarray, spans: np.ndarray) -> VideoRows:
         """Return the rows with vectors `(n, E)` and spans `(n, 2)`."""
         seconds = spans[:, 1] - spans[:, 0]
-        return cls(vectors, seconds <= _FRAME_DURATION * np.median(seconds))
+        return cls(vectors, seconds <= _FRAME_DURATION * np.quantile(seconds, 0.25))
 
     def mean(self) -> np.ndarray:
         """Return `(E,)` float64, the mean of the frames."""
