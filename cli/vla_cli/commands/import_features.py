@@ -166,14 +166,15 @@ def import_features(
     ] = None,
     pretrained: o.Pretrained = None,
     encoder: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--encoder",
-            help="Encoder plug-in of --encoder-model.",
+            help="Encoder plug-in of --encoder-model. Default: that of a preset, else open_clip.",
             metavar="NAME",
+            show_default=False,
             rich_help_panel=_TEXTS,
         ),
-    ] = "open_clip",
+    ] = None,
     switch: Annotated[
         bool,
         typer.Option(

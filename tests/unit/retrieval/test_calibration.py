@@ -24,6 +24,8 @@ from vla.retrieval.calibration_store import (
     load_calibration,
     save_calibration,
 )
+from vla.retrieval.indexed_videos import IndexedVideos
+from vla.retrieval.query import from_image
 from vla.retrieval.query_bank import default_queries, from_captions
 from vla.storage import atomic
 
@@ -240,14 +242,15 @@ def test_images_and_indexes_without_a_calibration_are_not_centered():
     videos, bank = world(6)
     rows = np.concatenate([video.rows.vectors for video in videos])
     vector, numbers = rows[2] * 3, np.arange(len(rows))
-    for known, is_text in ((calibrated(videos, bank), False), (None, True), (None, False)):
-        query = CenteredQuery.of(vector, known, is_text)
-        np.testing.assert_allclose(query.score_frames(rows), rows @ vector)
-        products = rows @ query.vector
-        np.testing.assert_allclose(query.score_rows(products, numbers), rows @ vector)
-        np.testing.assert_allclose(query.score_videos(products, products * 9, numbers), products)
-        assert query.score_at_mean_distance(0.5) == query.bound_score(0.5) == 0.5
-        assert query.score_span(rows, 1, 3) == pytest.approx((rows[1:3] @ vector).mean())
+    index = IndexedVideos(None, None, None, calibrated(videos, bank))
+    assert index.center(from_image(vector, "x.png")) == CenteredQuery(vector)
+    query = CenteredQuery.of(vector, None)
+    np.testing.assert_allclose(query.score_frames(rows), rows @ vector)
+    products = rows @ query.vector
+    np.testing.assert_allclose(query.score_rows(products, numbers), rows @ vector)
+    np.testing.assert_allclose(query.score_videos(products, products * 9, numbers), products)
+    assert query.score_at_mean_distance(0.5) == query.bound_score(0.5) == 0.5
+    assert query.score_span(rows, 1, 3) == pytest.approx((rows[1:3] @ vector).mean())
 
 
 def test_zero_vectors_have_finite_scores():
@@ -263,7 +266,7 @@ def test_zero_vectors_have_finite_scores():
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.25, 0.5, 1, 2])
 @pytest.mark.parametrize("frames", [1, 2, 3, 8, 40, 400])
-def test_rows_of_frames_are_told_by_their_duration(frames, rate):
+def test_rows_of_frames_contain_no_others(frames, rate):
     """Also where windows are more than frames: below one frame a second."""
     times = np.arange(frames) / rate
     _, _, spans = windows_and_frames(

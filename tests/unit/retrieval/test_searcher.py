@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -29,7 +30,7 @@ from vla.indexing.sync import build_index
 from vla.model import AlignmentModel, ModelConfig
 from vla.retrieval.calibration_estimate import calibrate_index
 from vla.retrieval.query import Query as TextQuery
-from vla.retrieval.query_bank import QueryBank
+from vla.retrieval.query_bank import QueryBank, default_queries
 from vla.retrieval.scorers import RankingConfig
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace
@@ -93,7 +94,8 @@ def naive(
         cache: the videos.
         query: a text.
         k: number of moments.
-        per_video: maximum number of moments of one video; None for no limit.
+        per_video: maximum number of moments of one video; None for 3, or for any number where that
+            makes fewer than `k`.
         calibration: the centers; None to center nothing.
         vector: in place of the text.
         predictions: by video, start, end and probability of moments of a head.
@@ -101,11 +103,15 @@ def naive(
         options: of `naive_search.moments_of_video`.
     """
     vector = text_vector(query) if vector is None else vector
+    if per_video is None:
+        arguments = calibration, vector, predictions, align
+        few = naive(cache, query, k, 3, *arguments, **options)
+        return few if len(few) == k else naive(cache, query, k, k, *arguments, **options)
     hits = []
     for video in videos_of(cache, align):
         own = None if predictions is None else predictions[video.name]
         moments = naive_search.moments_of_video(
-            vector, video, calibration, per_video or k, predictions=own, **options
+            vector, video, calibration, per_video, predictions=own, **options
         )
         hits += [(score, video.name, *moment) for score, *moment in moments]
     return sorted(hits, key=lambda hit: -hit[0])[:k]
@@ -460,6 +466,20 @@ def test_rejects_invalid_queries(tmp_path, query):
         searcher(filled(tmp_path / "c", [3]), tmp_path).search(query)
 
 
+def test_three_moments_of_a_video_are_listed_before_those_of_others(tmp_path):
+    """More only where all videos together have fewer hits than requested."""
+    find = searcher(filled(tmp_path / "c", [400, 60, 60]), tmp_path)
+    searches = (
+        lambda k, per_video=None: find.search("a dog", k, per_video),
+        lambda k, per_video=None: find.search_like("v/1.mp4", 3.0, k, per_video),
+    )
+    for search in searches:
+        few, many = search(5), search(60)
+        assert len(few) == 5 < len(many)
+        assert max(Counter(hit.video_id for hit in few).values()) == 3
+        assert many == search(60, 60) and max(Counter(h.video_id for h in many).values()) > 3
+
+
 @pytest.mark.parametrize(("k", "per_video"), [(0, 1), (1, 0), (-1, 3)])
 def test_rejects_invalid_k(tmp_path, k, per_video):
     with pytest.raises(UsageError, match="must be at least 1"):
@@ -688,3 +708,11 @@ def test_reports_an_outdated_index(toy_workspace, clip):
         "a dog", [root / "videos"], workspace=root, k=20, per_video=1
     )  # with paths, it is updated
     assert "videos/new.mp4" in {h.video_id for h in hits}
+
+
+def test_calibration_counts_its_two_passes_once(tmp_path):
+    index = searcher(filled(tmp_path / "c", [5, 6, 7]), tmp_path).index
+    bank, seen = default_queries(), []
+    vectors = np.random.default_rng(0).standard_normal((len(bank.texts), 12))
+    calibrate_index(index, bank, vectors, seen.append)
+    assert [(p.done, p.total) for p in seen] == [(i, 6) for i in range(1, 7)]

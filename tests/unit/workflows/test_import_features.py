@@ -625,3 +625,17 @@ def test_imports_published_features_and_texts(folder, no_encoder):
     )
     cosines = means @ words / np.linalg.norm(means, axis=1) / np.linalg.norm(words)
     assert hit.score == pytest.approx(float(cosines.max()), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "model", "expected"),
+    [
+        (None, "ViT-B-32", "open_clip"),
+        (None, "fast", "open_clip"),
+        (None, "offline", "conse"),
+        ("toy", "offline", "toy"),
+    ],
+)
+def test_a_preset_names_the_encoder_of_its_texts(folder, encoder, model, expected):
+    vla.import_features(folder / "f", model="x", fps=1, encoder_model=model, encoder=encoder)
+    assert load(folder).source.encoder == expected

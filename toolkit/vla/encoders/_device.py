@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
 
 from vla.errors import EnvironmentUnfitError, UsageError
 from vla.hints import Hint
+from vla.threads import single_thread
 
 T = TypeVar("T")
 
@@ -43,6 +46,23 @@ def choose_device(device: str) -> torch.device:
             f"torch finds no device {device!r}", hint=Hint("compute_on_cpu")
         )
     return torch_device
+
+
+def useful_threads(device: torch.device) -> int:
+    """Return the number of threads that may usefully encode at once.
+
+    One for each core; two on a GPU, so that one copies while the other computes.
+    """
+    return os.cpu_count() or 1 if device.type == "cpu" else 2
+
+
+def one_core_per_call(device: torch.device) -> AbstractContextManager[None]:
+    """Return a context in which each call uses one core of a CPU.
+
+    Threads of one call would compete with other calls and with decoders. One core also gives the
+    same bits for any number of cores and threads.
+    """
+    return single_thread() if device.type == "cpu" else nullcontext()
 
 
 def choose_dtype(dtype: str, device: torch.device) -> tuple[torch.dtype, str]:

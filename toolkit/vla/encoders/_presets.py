@@ -43,3 +43,9 @@ PRESETS = {
     ),
 }
 DEFAULT = "balanced"
+
+
+def encoder_of_model(model: str | None) -> str | None:
+    """Return the name of the encoder plug-in of `model` if it is a preset."""
+    preset = PRESETS.get(model or "")
+    return preset.encoder if preset else None

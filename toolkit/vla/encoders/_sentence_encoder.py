@@ -17,7 +17,7 @@ from vla.errors import EnvironmentUnfitError
 MAX_TOKENS = 256
 """Longest text that the model was trained with; sentence-transformers truncates there, too."""
 SCALE = 20.0
-"""Factor of cosines; sentence-transformers trained the model with it."""
+"""Factor of cosines; the default of the ranking losses of sentence-transformers."""
 _BATCH = 32
 
 

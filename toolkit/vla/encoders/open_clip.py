@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from vla.encoders._device import DTYPES, choose_device, choose_dtype
+from vla.encoders._device import (
+    DTYPES,
+    choose_device,
+    choose_dtype,
+    one_core_per_call,
+    useful_threads,
+)
 from vla.encoders._open_clip_import import import_open_clip
 from vla.encoders._packages import name_missing_packages
 from vla.encoders._preprocess import Preprocess
@@ -27,7 +32,6 @@ from vla.encoders._tokenizer import read_vocabulary
 from vla.encoders._weights import load_network, weights_file
 from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import CacheError, MissingError
-from vla.threads import single_thread
 
 _EMBEDDED = Path(__file__).parent / "_embedded"
 _VOCABULARY = "bpe.txt.gz"
@@ -84,16 +88,12 @@ class Encoder(TextEncoderBase):
 
     @property
     def max_concurrency(self) -> int:
-        """A thread for each core; two on a GPU, so that one copies while the other computes."""
-        return os.cpu_count() or 1 if self._device.type == "cpu" else 2
+        """See `useful_threads`."""
+        return useful_threads(self._device)
 
     def one_thread_per_call(self) -> AbstractContextManager[None]:
-        """Return a context in which each call uses one core of a CPU.
-
-        Threads of one call would compete with other calls and with decoders. One core also gives
-        the same bits for any number of cores and threads.
-        """
-        return single_thread() if self._device.type == "cpu" else nullcontext()
+        """See `one_core_per_call`."""
+        return one_core_per_call(self._device)
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """Return `(T, 3, h, w)` uint8."""

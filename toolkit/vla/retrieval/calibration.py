@@ -92,21 +92,17 @@ class CenteredQuery:
         cls,
         vector: np.ndarray,
         calibration: Calibration | None,
-        is_text: bool = True,
         total_weight: float = 1.0,
     ) -> CenteredQuery:
         """Return the query with vector `(E,)`, centered if there is a calibration.
 
-        An image query is not centered, because the calibration is one of texts, and looks for a
-        moment like the image alone.
-
         Args:
             vector: the weighted sum of the unit vectors of one or several texts, or an image.
-            calibration: statistics of the index; None if they are unknown.
-            is_text: whether the query consists of texts.
+            calibration: statistics of the index; None if they are unknown, and for images, because
+                they are statistics of texts.
             total_weight: sum of the weights of the texts.
         """
-        if calibration is None or not is_text:
+        if calibration is None:
             return cls(vector)
         center = total_weight * calibration.query_center
         return cls(center_queries(vector[None], center)[0], calibration)
@@ -159,8 +155,8 @@ class CenteredQuery:
         return float(self._score(similarity, frames.mean(0) @ self.vector))
 
     def bound_score(self, similarity: float) -> float:
-        """Return an upper bound of the score of a video of which no row is more similar than this,
-        the whole video included.
+        """Return an estimate of the highest score of a video of which no row is more similar than
+        this: its mean frame may be as similar, at the largest distance of any row.
         """
         if self.calibration is None:
             return similarity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 
@@ -17,11 +18,8 @@ from vla.retrieval.query_bank import QueryBank
 COHERENCE_WEIGHT = 1.1
 """Weight of the mean frame of a video beside its best segment, for videos that are each about one
 thing. It is multiplied by the square of their coherence: in long videos over one background the mean
-frame says little. Between 0.8 and 1.25, two queries of 54 change (`tests/benchmarks/real_search.py
---parts constants`)."""
-_FRAME_DURATION = 1.5
-"""Maximum duration of a frame in the index, as a multiple of the lower quartile of the durations of
-the video's rows. At least a third of these are frames at any frame rate."""
+frame says little. At half and at twice the weight, two fewer of 54 real captions have their video in
+the list at any of 1, 5 and 10 (`tests/benchmarks/real_search.py --parts constants`)."""
 
 
 def calibrate_index(
@@ -36,7 +34,11 @@ def calibrate_index(
         ShapeError: the bank has fewer than 2 queries, or one that describes every video.
         CacheError: a vector of the index is not finite.
     """
-    by_video = calibrate(lambda: _videos(index, progress), vectors, bank.queries_of(index.videos))
+    # Both passes over the videos count as one.
+    numbers = count(1)
+    by_video = calibrate(
+        lambda: _videos(index, numbers, progress), vectors, bank.queries_of(index.videos)
+    )
     # Rows of deleted videos, of number -1, come first in this order; no search returns them.
     norms = np.ones(len(index.video_of_row), np.float32)
     order = np.argsort(index.video_of_row, kind="stable")
@@ -58,9 +60,17 @@ class VideoRows:
 
     @classmethod
     def of(cls, vectors: np.ndarray, spans: np.ndarray) -> VideoRows:
-        """Return the rows with vectors `(n, E)` and spans `(n, 2)`."""
-        seconds = spans[:, 1] - spans[:, 0]
-        return cls(vectors, seconds <= _FRAME_DURATION * np.quantile(seconds, 0.25))
+        """Return the rows with vectors `(n, E)` and spans `(n, 2)`.
+
+        A frame is a row that contains no other: every window contains at least two frames.
+        """
+        order = np.lexsort((-spans[:, 1], spans[:, 0]))
+        ends = spans[order, 1]
+        # A row contains another if one that starts no earlier ends no later.
+        earliest_ends = np.append(np.minimum.accumulate(ends[::-1])[::-1][1:], np.inf)
+        is_frame = np.empty(len(spans), bool)
+        is_frame[order] = earliest_ends > ends
+        return cls(vectors, is_frame)
 
     def mean(self) -> np.ndarray:
         """Return `(E,)` float64, the mean of the frames."""
@@ -68,12 +78,13 @@ class VideoRows:
         return mean
 
 
-def _videos(index: SearchIndex, progress: ProgressCallback) -> Iterator[VideoRows]:
+def _videos(
+    index: SearchIndex, numbers: Iterator[int], progress: ProgressCallback
+) -> Iterator[VideoRows]:
     """Yield the rows of each video in order.
 
     Raises CacheError if they are not finite.
     """
-    count = 0
     for part in index.parts:
         order = np.argsort(part.video_of_row, kind="stable")
         starts = np.searchsorted(part.video_of_row[order], np.arange(len(part.videos) + 1))
@@ -82,8 +93,7 @@ def _videos(index: SearchIndex, progress: ProgressCallback) -> Iterator[VideoRow
             vectors = np.asarray(part.vectors[rows], np.float32)
             if not np.isfinite(vectors).all():
                 raise CacheError(f"the index holds no numbers for {name!r}", hint=Hint("index"))
-            count += 1
-            progress(Progress("search", count, len(index.videos)))
+            progress(Progress("search", next(numbers), 2 * len(index.videos)))
             yield VideoRows.of(vectors, part.spans[rows])
 
 
@@ -118,12 +128,12 @@ def calibrate(
     queries = center_queries(bank, query_center)
     means = [video.mean() for video in read_videos()]
     mean_norms = np.array([np.linalg.norm(mean) for mean in means])
-    count = max(1, len(means))
-    total = np.sum(means, axis=0) if means else np.zeros(bank.shape[1])
-    center = total * (count - 1) / count**2
+    num_videos = max(1, len(means))
+    mean = np.sum(means, axis=0) / num_videos if means else np.zeros(bank.shape[1])
+    center = mean * (num_videos - 1) / num_videos
     # Frames are unit vectors, so their distances follow from their means.
-    shift = float(center @ center - 2 * (total / count) @ center)
-    between = float((mean_norms**2).sum()) / count + shift
+    shift = float(center @ center - 2 * mean @ center)
+    between = float((mean_norms**2).sum()) / num_videos + shift
     variance = max(1 + shift, EPSILON)
     weight = coherence_weight * (between / variance) ** 2 / np.sqrt(variance)
     null_scores = np.full(len(bank), -np.inf)
@@ -137,8 +147,8 @@ def calibrate(
             scores[list(exclude[number])] = -np.inf
         null_scores = np.maximum(null_scores, scores)
     if not np.isfinite(null_scores).all():
-        count = int((~np.isfinite(null_scores)).sum())
-        raise ShapeError(f"{count} queries of the bank describe every video of the index")
+        num_unusable = int((~np.isfinite(null_scores)).sum())
+        raise ShapeError(f"{num_unusable} queries of the bank describe every video of the index")
     return Calibration(
         center.astype(np.float32),
         query_center,

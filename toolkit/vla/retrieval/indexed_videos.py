@@ -62,7 +62,7 @@ class IndexedVideos:
 
     def center(self, query: EncodedQuery) -> CenteredQuery:
         """Return `query` as it is compared with rows and frames."""
-        return CenteredQuery.of(query.vector, self.calibration, query.is_text, query.total_weight)
+        return CenteredQuery.of(query.vector, self.calibration_for(query), query.total_weight)
 
     def nearest(
         self, query: CenteredQuery, count: int, video_mask: np.ndarray | None = None

@@ -21,7 +21,8 @@ _NUM_CURVE_MOMENTS = 50
 _DURATION_FACTOR = 1.5
 """Factor by which a head's moment may lie outside the duration range."""
 _MIN_PROBABILITY, _MIN_SHARE = 1e-3, 0.02
-"""Where the head sees nothing, the curve still decides, and the other way round."""
+"""Lowest probability and lowest share of the excess that count, so that neither head nor curve alone
+can rule out a moment."""
 _MAX_IOU, _MAX_NESTING = 0.3, 0.5
 """Of two moments of a head with a higher IoU, or with a higher share of the shorter one in common,
 the better one is kept."""
@@ -138,7 +139,8 @@ class MomentLocalizer:
         """Return at most `max_moments` moments of a video.
 
         Moments of the similarity curve are disjoint. Those of a head overlap no other by an IoU
-        above 0.3, or by over half of the shorter one; their scores follow the probabilities.
+        above 0.3, or by over half of the shorter one; the curve and the probabilities decide
+        together.
 
         Args:
             features: features of the video; None if it left the cache: then its best segment is the

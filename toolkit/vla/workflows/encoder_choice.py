@@ -12,7 +12,7 @@ import numpy as np
 
 from vla.cache.store import EncoderSource, FeatureCache, active_cache
 from vla.encoders import registry as encoders
-from vla.encoders._presets import DEFAULT, PRESETS
+from vla.encoders._presets import DEFAULT, encoder_of_model
 from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import CacheError, MissingError, ResourceError, SpecMismatchError, UsageError
 from vla.features import TextFeatures
@@ -112,8 +112,7 @@ def encoder_and_cache(
 def _choose_source(choice: EncoderChoice, active: EncoderSource | None) -> EncoderSource:
     """Return the chosen encoder; what is not chosen is that of `active`, or the default."""
     source = active or EncoderSource("open_clip", DEFAULT, "")
-    preset = PRESETS.get(choice.model or "")
-    encoder = choice.encoder or (preset.encoder if preset else source.encoder)
+    encoder = choice.encoder or encoder_of_model(choice.model) or source.encoder
     if encoder != source.encoder:
         return EncoderSource(encoder, choice.model or "", choice.pretrained or "")
     if choice.model is not None:

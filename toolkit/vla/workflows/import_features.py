@@ -10,6 +10,7 @@ from pathlib import Path
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.encoders import registry as encoders
+from vla.encoders._presets import encoder_of_model
 from vla.errors import FormatError, MissingError, UsageError
 from vla.features import IMPORTED_ENCODER, FeatureSpec, FrameFeatures
 from vla.formats._texts import read_texts
@@ -79,7 +80,7 @@ def import_features(
     vectors_key: str = "",
     encoder_model: str | None = None,
     pretrained: str | None = None,
-    encoder: str = "open_clip",
+    encoder: str | None = None,
     workspace: Path | None = None,
     switch: bool = False,
     overwrite: bool = False,
@@ -110,7 +111,7 @@ def import_features(
         vectors_key: key of their vectors.
         encoder_model: model for encoding new texts: the one that produced the features.
         pretrained: tag or file of its weights.
-        encoder: plug-in name for `encoder_model`.
+        encoder: plug-in name for `encoder_model`; if None, that of a preset, else `open_clip`.
         workspace: as for `extract`.
         switch: change the features of the workspace to these; the old ones are kept.
         overwrite: read all files again.
@@ -188,9 +189,10 @@ def _find_active_cache(workspace: Workspace) -> FeatureCache | None:
 
 
 def _text_encoder_source(
-    encoder: str, model: str | None, pretrained: str | None
+    encoder: str | None, model: str | None, pretrained: str | None
 ) -> EncoderSource | None:
     """Return the encoder for new texts, if one is named."""
+    encoder = encoder or encoder_of_model(model) or "open_clip"
     if encoder not in encoders.names():
         encoders.get(encoder)  # raises an error that lists the names
     if model is None:
