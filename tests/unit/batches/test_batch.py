@@ -204,10 +204,12 @@ def test_pooling_matches_mean_of_frames():
     assert torch.autograd.gradcheck(pooled, rows)
 
 
-@pytest.mark.parametrize("largest", [0.5, 0.0])
-def test_large_features_use_a_file(tmp_path, monkeypatch, largest):
-    """The same batches, no copy of the features in memory, and nothing left behind."""
-    monkeypatch.setattr("vla.batches.corpus_reader._MAX_MEMORY_SHARE", largest)
+@pytest.mark.parametrize(("pages", "in_file"), [(672, False), (671, True)])
+def test_features_of_over_half_of_the_memory_use_a_file(tmp_path, monkeypatch, pages, in_file):
+    """The same batches, no copy of the features in memory, and nothing left behind.
+
+    21 frames of 8 numbers of 2 bytes take 336 bytes.
+    """
     data = made_corpus(LENGTHS)
     spec = FeatureSpec("toy", "8", "none", "none", "fps=2", 8)
     cache = FeatureCache.create(tmp_path, spec, EncoderSource("toy", "8", ""))
@@ -219,13 +221,15 @@ def test_large_features_use_a_file(tmp_path, monkeypatch, largest):
     known = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
     monkeypatch.setattr(FeatureCache, "texts", lambda self, texts: TEXTS)
     monkeypatch.setattr(FeatureCache, "pieces", lambda self, text: ["a"])
-    loaded = load_corpus(
-        cache, [Annotation(f"{i}", "a", v.video_id) for i, v in enumerate(data.videos)]
-    )
+    with monkeypatch.context() as machine:
+        machine.setattr("os.sysconf", {"SC_PHYS_PAGES": pages, "SC_PAGE_SIZE": 1}.__getitem__)
+        loaded = load_corpus(
+            cache, [Annotation(f"{i}", "a", v.video_id) for i, v in enumerate(data.videos)]
+        )
     table = CorpusArrays(loaded)
     np.testing.assert_array_equal(table.frames, np.concatenate([v.values for v in data.videos]))
     assert np.shares_memory(table.frames, loaded.videos[0].values)
-    assert isinstance(loaded.videos[0].values, np.memmap) == (largest == 0)
+    assert isinstance(loaded.videos[0].values, np.memmap) == in_file
     rows, queries = np.array([3, 1]), np.array([3, 1])
     actual = pad_ragged(table, rows, queries, np.zeros(0, np.int64))
     np.testing.assert_array_equal(actual.frames, naive(data, rows, [], [])[1])

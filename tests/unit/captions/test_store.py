@@ -193,6 +193,15 @@ def test_rejects_damaged_captions(place, text):
     assert [a.query for a in store.load(place, said.append)] == ["a dog"] and len(said) == 1
 
 
+@pytest.mark.parametrize("flag", ["beside", "stale"])
+def test_one_flag_that_is_no_truth_value_damages_the_row(flag, place):
+    store.add(place, [Annotation("1", "a dog", "a.mp4")])
+    row = {"query_id": "2", "query": "rain", "video": "b.mp4", "digest": "", flag: "no"}
+    place.captions.write_bytes(place.captions.read_bytes() + json.dumps(row).encode())
+    with refused(CacheError, "repair_captions", "line 2 of .* is damaged .not a caption entry"):
+        store.load(place)
+
+
 def test_detects_every_flipped_bit_of_a_caption(place):
     store.add(
         place, [Annotation("1", "a dog", "a.mp4", ((0.5, 2.0),)), Annotation("2", "rain", "b.mp4")]

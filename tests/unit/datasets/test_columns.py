@@ -67,6 +67,8 @@ def test_roles_of_names(name, role, unit):
         ),
         ("start_minutes", "stop_minutes", (0.5, 1), (30, 60)),
         ("in point", "out point", (3, 4), (3, 4)),
+        # The times of frames: seconds go before frames, whichever word comes first.
+        ("start_frame_seconds", "end_frame_seconds", (1, 2.5), (1, 2.5)),
     ],
 )
 @pytest.mark.parametrize("file", ["c.jsonl", "c.csv"])

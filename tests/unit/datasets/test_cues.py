@@ -50,6 +50,21 @@ def test_automatic_captions_of_youtube(tmp_path):
     assert read(tmp_path, "x.vtt", YOUTUBE) == (ROLLING_CUES, {})
 
 
+def test_one_repeated_line_is_rolling_if_some_words_have_times(tmp_path):
+    """The repeated line has none; without any times, two equal lines may be a dialogue."""
+    text = (
+        "WEBVTT\n\n"
+        + cue(0, 1, "a<00:00:00.300><c> red</c><00:00:00.500><c> ball</c>")
+        + cue(1, 2, "a red ball", "rolls<00:00:01.500><c> on</c>")
+    )
+    assert read(tmp_path, "x.vtt", text)[0] == [("a red ball", (0, 1)), ("rolls on", (1, 2))]
+    plain = "WEBVTT\n\n" + cue(0, 1, "a red ball") + cue(1, 2, "a red ball", "rolls on")
+    assert read(tmp_path, "y.vtt", plain)[0] == [
+        ("a red ball", (0, 1)),
+        ("a red ball rolls on", (1, 2)),
+    ]
+
+
 def test_rolling_captions_converted_to_subrip(tmp_path):
     """By ffmpeg, say: the tags are gone, the commas are there."""
     times = [(0.16, 1), (1, 1.01), (1.01, 2), (2, 2.01), (4, 5)]

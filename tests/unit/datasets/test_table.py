@@ -317,6 +317,10 @@ def test_json_rows_on_one_line_have_ids_of_their_own(tmp_path):
             '{"video": "v", "caption": "b", "spans": [[1, 2]], "start": 1, "end": 2}',
             "line 2: times are given twice",
         ),
+        (
+            '{"video": "v", "caption": "b", "spans": [[1, 2]], "relevant_windows": [[1, 2]]}',
+            "line 2: times are given twice: relevant_windows, spans$",
+        ),
     ],
 )
 def test_json_faults(row, message, tmp_path):
