@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from vla.retrieval.duration_prior import DurationRange
+    from vla.localization.duration_range import DurationRange
     from vla.retrieval.query import Weighted
 
 
@@ -72,7 +72,7 @@ def seconds(text: str, option: str) -> float:
 
 def duration_range(text: str, option: str) -> DurationRange:
     """Parse a range such as `2-10`, `30s-2m`, `5-`, `-10` or `any`, in seconds."""
-    from vla.retrieval.duration_prior import ANY_DURATION
+    from vla.localization.duration_range import ANY_DURATION
 
     if text.strip().lower() == "any":
         return ANY_DURATION

@@ -18,8 +18,9 @@ from vla.batches.corpus_reader import load_corpus
 from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.features import FrameFeatures
+from vla.localization.duration_range import DurationRange
 from vla.model import AlignmentModel, zero_shot_model
-from vla.retrieval.duration_prior import DurationRange, estimate_duration_range
+from vla.retrieval.duration_prior import estimate_duration_range
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import load_model

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from _search_sets import IndexedSet
 
+from vla.localization import similarity_curve
 from vla.model import AlignmentModel
-from vla.retrieval import similarity_curve
 from vla.retrieval.calibration import Calibration
 from vla.retrieval.filters import VideoFilter
 from vla.retrieval.searcher import Searcher

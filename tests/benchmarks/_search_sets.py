@@ -22,10 +22,10 @@ from vla.cache.store import EncoderSource, FeatureCache, active_cache
 from vla.features import FeatureSpec, FrameFeatures, TextFeatures
 from vla.indexing.segments import Segmenter, windows_and_frames
 from vla.indexing.sync import build_index
+from vla.localization.duration_range import DurationRange
 from vla.model import AlignmentModel, zero_shot_model
 from vla.retrieval.calibration import Calibration
 from vla.retrieval.calibration_estimate import calibrate_index
-from vla.retrieval.duration_prior import DurationRange
 from vla.retrieval.query_bank import QueryBank, default_queries
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace

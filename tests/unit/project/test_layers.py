@@ -22,6 +22,7 @@ RANKS = (
         "registry",
         "progress",
         "spans",
+        "localization",
         "video",
         "features",
         "sampling",

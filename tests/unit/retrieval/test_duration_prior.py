@@ -21,13 +21,14 @@ from vla.cache.receipts import Receipt
 from vla.datasets.base import Annotation, Question
 from vla.errors import UsageError
 from vla.features import FrameFeatures
+from vla.localization.duration_range import ANY_DURATION
+from vla.localization.similarity_curve import SimilarityCurve
 from vla.model import zero_shot_model
 from vla.retrieval.calibration import CenteredQuery
-from vla.retrieval.duration_prior import ANY_DURATION, MIN_CAPTIONS, estimate_duration_range
+from vla.retrieval.duration_prior import MIN_CAPTIONS, estimate_duration_range
 from vla.retrieval.filters import VideoFilter
 from vla.retrieval.moments import HeadPredictions, MomentLocalizer, SegmentScores
 from vla.retrieval.query import Query
-from vla.retrieval.similarity_curve import SimilarityCurve
 
 
 def captions(seconds, split="train", **more):

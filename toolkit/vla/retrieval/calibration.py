@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vla.errors import UsageError
-from vla.retrieval.duration_prior import DurationRange
+from vla.localization.duration_range import DurationRange
 
 EPSILON = 1e-6
 """Lowest norm that is divided by."""

@@ -12,10 +12,8 @@ import numpy as np
 
 from vla.cache.receipts import Receipt
 from vla.datasets.base import Annotation
+from vla.localization.duration_range import DurationRange
 
-DurationRange = tuple[float, float]
-"""Minimum and maximum duration of a moment, in seconds."""
-ANY_DURATION: DurationRange = (0.0, float("inf"))
 MIN_CAPTIONS = 50
 """Moments that an estimate needs."""
 _WHOLE_VIDEO = 0.95

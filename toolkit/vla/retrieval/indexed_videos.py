@@ -13,9 +13,9 @@ from vla.errors import CacheError
 from vla.features import FrameFeatures
 from vla.hints import Hint
 from vla.indexing.search_index import SearchIndex
+from vla.localization.duration_range import ANY_DURATION, DurationRange
 from vla.model import AlignmentModel
 from vla.retrieval.calibration import Calibration, CenteredQuery
-from vla.retrieval.duration_prior import ANY_DURATION, DurationRange
 from vla.retrieval.frame_cache import FrameCache
 from vla.retrieval.moments import MomentLocalizer, SegmentScores
 from vla.retrieval.query import EncodedQuery

@@ -10,10 +10,10 @@ import numpy as np
 
 from vla.features import FrameFeatures
 from vla.heads.base import LocalizationBatch
+from vla.localization.duration_range import ANY_DURATION, DurationRange
+from vla.localization.similarity_curve import SimilarityCurve
 from vla.model import AlignmentModel, length_buckets
 from vla.retrieval.calibration import CenteredQuery
-from vla.retrieval.duration_prior import ANY_DURATION, DurationRange
-from vla.retrieval.similarity_curve import SimilarityCurve
 from vla.spans import iou, nms
 
 _NUM_CURVE_MOMENTS = 50

@@ -12,7 +12,7 @@ import numpy as np
 from vla.errors import UsageError
 from vla.language.query_rewriting import question_to_caption
 from vla.language.sentences import split_to_fit
-from vla.retrieval.duration_prior import DurationRange
+from vla.localization.duration_range import DurationRange
 
 if TYPE_CHECKING:
     from vla.encoders.base import TextEncoder

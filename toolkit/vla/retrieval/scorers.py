@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from vla.localization.duration_range import ANY_DURATION
 from vla.retrieval.candidates import Candidate
-from vla.retrieval.duration_prior import ANY_DURATION
 from vla.retrieval.indexed_videos import IndexedVideos
 from vla.retrieval.moments import HeadPredictions, Moments
 from vla.retrieval.query import EncodedQuery

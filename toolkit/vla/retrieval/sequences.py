@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla.retrieval.range_maximum import range_argmax
-from vla.retrieval.similarity_curve import smooth
+from vla.localization.range_maximum import range_argmax
+from vla.localization.similarity_curve import smooth
 from vla.spans import iou
 
 _MAX_IOU = 0.3

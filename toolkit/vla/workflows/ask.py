@@ -20,12 +20,12 @@ from vla.errors import AnnotationError, CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
 from vla.hints import Hint
 from vla.language.sentences import split_to_fit
+from vla.localization.similarity_curve import SimilarityCurve
 from vla.metrics.question_answering import predicted_counts
 from vla.model import AlignmentModel
 from vla.naming.matching import NameMatcher
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.moments import peaks_of
-from vla.retrieval.similarity_curve import SimilarityCurve
 from vla.storage.workspace import Workspace
 from vla.threads import small_op_threads
 from vla.training.checkpoint import Run, load_model, open_run

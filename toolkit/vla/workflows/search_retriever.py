@@ -19,11 +19,12 @@ from vla.errors import UsageError
 from vla.features import TextFeatures
 from vla.indexing.search_index import SearchIndex
 from vla.indexing.sync import build_index
+from vla.localization.duration_range import DurationRange
 from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback
 from vla.retrieval.calibration import Calibration
 from vla.retrieval.calibration_estimate import calibrate_index
-from vla.retrieval.duration_prior import DurationRange, estimate_duration_range
+from vla.retrieval.duration_prior import estimate_duration_range
 from vla.retrieval.filters import VideoFilter
 from vla.retrieval.hits import Hit
 from vla.retrieval.query import Query as SearchQuery

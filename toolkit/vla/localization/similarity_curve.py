@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vla.errors import ShapeError, UsageError
-from vla.retrieval.duration_prior import ANY_DURATION, DurationRange
-from vla.retrieval.range_maximum import range_argmax
+from vla.localization.duration_range import ANY_DURATION, DurationRange
+from vla.localization.range_maximum import range_argmax
 
 _SMOOTHING_SECONDS = 0.25
 """Standard deviation of the Gaussian filter of the curve."""

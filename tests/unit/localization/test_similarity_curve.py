@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from support import naive_search
 from vla.errors import ShapeError, UsageError
-from vla.retrieval.duration_prior import ANY_DURATION
-from vla.retrieval.similarity_curve import SimilarityCurve
+from vla.localization.duration_range import ANY_DURATION
+from vla.localization.similarity_curve import SimilarityCurve
 
 RANGES = (ANY_DURATION, (0.0, 2.0), (2.4, 3.6), (5.0, np.inf), (1.0, 1.0), (900.0, 999.0))
 

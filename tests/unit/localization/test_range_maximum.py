@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.retrieval.range_maximum import range_argmax
+from vla.localization.range_maximum import range_argmax
 
 
 @st.composite

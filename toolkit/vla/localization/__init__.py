@@ -1,0 +1,1 @@
+"""Localization of moments on a curve of similarities, without trained parameters."""
