@@ -187,17 +187,22 @@ class SimilarityCurve:
         """
         if start >= end:
             return None
+        values = integral[start : end + 1]
+        if duration_range == ANY_DURATION:
+            # The best range to an edge begins at the edge before it with the lowest integral.
+            excesses = values[1:] - np.minimum.accumulate(values[:-1])
+            row = int(excesses.argmax())
+            return float(excesses[row]), start + int(values[: row + 1].argmin()), start + row + 1
         edges = self._edges[start : end + 1]
         lasts = np.arange(1, len(edges))
         shortest, longest = duration_range
         earliest = np.searchsorted(edges, edges[lasts] - longest - _EPSILON)
         latest = np.searchsorted(edges, edges[lasts] - shortest + _EPSILON, side="right")
-        values = -integral[start : end + 1]
-        firsts = range_argmax(values, earliest, np.minimum(latest, lasts))
+        firsts = range_argmax(-values, earliest, np.minimum(latest, lasts))
         is_allowed = firsts >= 0
         if not is_allowed.any():
             return None
-        excesses = np.where(is_allowed, values[firsts] - values[lasts], -np.inf)
+        excesses = np.where(is_allowed, values[lasts] - values[firsts], -np.inf)
         row = int(excesses.argmax())
         return float(excesses[row]), start + int(firsts[row]), start + int(lasts[row])
 
