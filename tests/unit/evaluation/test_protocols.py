@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from support import naive_search
 from support.made_corpus import made_corpus
 from support.score_tables import (
     accuracy,
@@ -27,6 +28,7 @@ from vla.evaluation.initial_model import untrained_model
 from vla.evaluation.predictions import CorpusPredictions, rank_moments
 from vla.evaluation.protocols import GROUPS, compute_metrics
 from vla.evaluation.results import LOWER
+from vla.features import FrameFeatures
 from vla.metrics.average_precision import average_precisions
 from vla.metrics.baselines import retrieval_chance
 from vla.metrics.highlights import clip_ratings
@@ -108,6 +110,15 @@ def plain_segments(corpus, query, video):
             )
             for first, last, start, end in windows(v.timestamps_seconds, v.duration_seconds)
         ]
+    )
+
+
+def plain_moments(corpus, text, video, count):
+    """`(N, 3)` moments of the curve of a text in a video, by trying every range of frames."""
+    v = corpus.videos[video]
+    cosines = [unit(f) @ unit(text) for f in v.values]
+    return np.array(
+        naive_search.Curve(cosines, v.timestamps_seconds, v.duration_seconds).moments(count)
     )
 
 
@@ -231,15 +242,14 @@ def test_video_to_text_bank_consists_of_training_videos(all_measured):
     assert found == pytest.approx({m: v.value for m, v in wanted.items()})
 
 
-def test_moments_match_metrics_of_plain_segments(all_measured):
+def test_moments_match_metrics_of_plain_curves_and_segments(all_measured):
     corpus, _, _, _, tasks = all_measured
     timed = [q for q in corpus.queries if q.is_timed]
     own, best, everywhere = [], [], []
     for q in timed:
         every = [plain_segments(corpus, q, v) for v in range(len(LENGTHS))]
         best.append([rows[:, 2].max() for rows in every])
-        mine = every[q.video]
-        own.append(mine[nms(mine[:, :2], mine[:, 2], 0.5, most=10)])
+        own.append(plain_moments(corpus, corpus.text_vector(q), q.video, 10))
         rows = np.concatenate([np.insert(r, 0, v, axis=1) for v, r in enumerate(every)])
         everywhere.append(suppressed(rows[np.argsort(-rows[:, 3], kind="stable")], 0.5))
     owner, truths = np.array([q.video for q in timed]), [q.spans for q in timed]
@@ -259,6 +269,51 @@ def test_moments_match_metrics_of_plain_segments(all_measured):
     assert {
         m: f.floors["whole video"] for m, f in tasks["moment in its video"].items()
     } == pytest.approx(floor)
+
+
+def planted_corpus(cosines, seconds=1.0):
+    """A timed query, and a video whose frames have these cosines with it."""
+    texts = np.eye(8, dtype=np.float32)[:1]
+    values = np.zeros((len(cosines), 8))
+    values[:, 0] = cosines
+    values[np.arange(len(cosines)), 1 + np.arange(len(cosines)) % 7] = np.sqrt(
+        1 - np.square(cosines)
+    )
+    times = np.arange(len(cosines)) * seconds
+    video = FrameFeatures("v", values.astype(np.float32), times, seconds * len(cosines))
+    told = Annotation("1", "a", "v", ((3.0, 6.0),))
+    query = Query("a", ("a",), ("a",), 0, np.array([[3.0, 6.0]]), told)
+    return replace(made_corpus(), videos=[video], queries=[query], vectors={"a": texts[0]})
+
+
+def test_moment_in_its_video_by_hand():
+    """Mean .31, peak .8: one moment explains all of the variance, so the threshold is .555."""
+    corpus = planted_corpus([0.1, 0.1, 0.1, 0.8, 0.8, 0.8, 0.1, 0.1, 0.1, 0.1])
+    seen = CorpusPredictions(zero_shot_model(corpus.dim, 1.0), corpus)
+    np.testing.assert_allclose(seen.moment_predictions.own_video, [[[3, 6, 1]]], atol=1e-6)
+    # One more frame as high has a third of the excess of three, whatever the threshold. The filter
+    # of .25 s takes .0003 of a frame to each side.
+    corpus = planted_corpus([0.1, 0.1, 0.1, 0.8, 0.8, 0.8, 0.1, 0.8, 0.1, 0.1])
+    seen = CorpusPredictions(zero_shot_model(corpus.dim, 1.0), corpus)
+    (moments,) = seen.moment_predictions.own_video
+    np.testing.assert_allclose(moments[:, :2], [[3, 6], [7, 8]])
+    np.testing.assert_allclose(moments[:, 2], [1, 1 / 3], atol=1e-3)
+
+
+@pytest.mark.parametrize("cosines", [[0.4], [0.4] * 5])
+def test_flat_curve_is_one_moment(cosines):
+    corpus = planted_corpus(cosines)
+    corpus.queries[0] = replace(corpus.queries[0], spans=np.array([[0.0, 1.0]]))
+    seen = CorpusPredictions(zero_shot_model(corpus.dim, 1.0), corpus)
+    np.testing.assert_allclose(seen.moment_predictions.own_video, [[[0, len(cosines), 1]]])
+
+
+def test_moments_in_own_video_do_not_depend_on_other_queries(all_measured):
+    corpus, _, seen, _, _ = all_measured
+    timed = [q for q in corpus.queries if q.is_timed]
+    for query, together in zip(timed, seen.moment_predictions.own_video, strict=True):
+        alone = CorpusPredictions(seen.model, replace(corpus, queries=[query]))
+        np.testing.assert_array_equal(alone.moment_predictions.own_video[0], together)
 
 
 def test_corpus_moments_match_nms_of_tvr():
@@ -331,10 +386,10 @@ def test_questions_match_official_tables(all_measured):
         unit(corpus.vector(q.choices[p]))
         for p, q in zip(said.predictions, said.examples, strict=True)
     ]
-    spans = []
-    for text, q in zip(told, said.examples, strict=True):
-        segments = seen.segments[q.video]
-        spans.append(segments.spans[int(np.argmax([unit(v) @ text for v in segments.vectors]))])
+    spans = [
+        plain_moments(corpus, text, q.video, 1)[0, :2]
+        for text, q in zip(told, said.examples, strict=True)
+    ]
     official = grounding(
         right, np.array(spans), [np.array(q.annotation.spans) for q in said.examples]
     )

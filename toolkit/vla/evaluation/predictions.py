@@ -13,11 +13,12 @@ from vla.batches.segment_pooling import Segments, pool_segments
 from vla.evaluation.head_answers import HeadAnswers, answer
 from vla.evaluation.search_metrics import Retriever
 from vla.features import FrameFeatures
+from vla.localization.similarity_curve import SimilarityCurve
 from vla.model import AlignmentModel
-from vla.spans import frames_in, iou, nms
+from vla.spans import frames_in, iou
 
 _MAX_OVERLAP = 0.5
-"""IoU above which moments of one video are duplicates."""
+"""IoU above which moments of one video are duplicates in a ranking of all videos."""
 _MAX_IN_VIDEO = 10
 _NUM_CANDIDATES, _MAX_IN_CORPUS = 1000, 100
 """Number of candidate segments, and of moments in the ranking, that TVR's evaluator reads."""
@@ -28,12 +29,12 @@ _BLOCK = 1 << 24
 
 @dataclass(frozen=True)
 class MomentPredictions:
-    """Segments retrieved by timed queries.
+    """Videos and moments retrieved by timed queries.
 
     Attributes:
         video_scores: `(Q, V)` best segment score of each video.
-        own_video: for each query `(N, 3)` segments of its own video: start, end (seconds), score;
-            best first.
+        own_video: for each query `(N, 3)` moments of its own video, from its similarity curve:
+            start, end (seconds), excess as a share of the largest; best first.
     """
 
     video_scores: np.ndarray
@@ -53,9 +54,7 @@ class CorpusPredictions:
         queries: `(Q,)` bool, the evaluated captions among `corpus.queries`, in any video; overrides
             `num_eval_videos` for captions.
         heads: include the answers of the heads, and their reranking.
-        pairwise: compute the scores of a query's own video separately, not as part of the product
-            with all videos. The numbers differ by rounding only, which decides between equal
-            segments.
+        pairwise: ignored: moments of a query's own video are always computed for it alone.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class CorpusPredictions:
             search,
         )
         self.num_eval_videos = len(corpus.videos) if num_eval_videos is None else num_eval_videos
-        self.has_heads, self._pairwise = heads, pairwise
+        self.has_heads = heads
         is_evaluated = (
             [q.video < self.num_eval_videos for q in corpus.queries]
             if queries is None
@@ -138,24 +137,10 @@ class CorpusPredictions:
 
     @cached_property
     def moment_predictions(self) -> MomentPredictions:
-        """Return the segments of each video retrieved by `timed_queries`."""
-        starts = np.cumsum([0, *(len(s.spans) for s in self.segments)])
-        video_scores: list[np.ndarray] = []
-        own_video: list[np.ndarray] = []
+        """Return the videos and the moments retrieved by `timed_queries`."""
         texts = self.query_vectors(self.timed_queries)
-        for scores in self._scores(texts):
-            video_scores.append(np.maximum.reduceat(scores, starts[:-1], axis=1))
-            for row in scores:
-                video, text = self.timed_queries[len(own_video)].video, texts[len(own_video)]
-                spans, own_scores = (
-                    self.segments[video].spans,
-                    row[starts[video] : starts[video + 1]],
-                )
-                if self._pairwise:
-                    own_scores = self.segments[video].vectors @ text
-                rows = nms(spans, own_scores, _MAX_OVERLAP, most=_MAX_IN_VIDEO)
-                own_video.append(np.column_stack([spans[rows], own_scores[rows]]))
-        return MomentPredictions(np.concatenate(video_scores), own_video)
+        own_video = self.moments_in(texts, [q.video for q in self.timed_queries], _MAX_IN_VIDEO)
+        return MomentPredictions(self.max_segment_scores(texts), own_video)
 
     @cached_property
     def corpus_moments(self) -> list[np.ndarray]:
@@ -205,20 +190,27 @@ class CorpusPredictions:
         starts = np.cumsum([0, *(len(s.spans) for s in self.segments[:-1])])
         return np.concatenate([np.maximum.reduceat(s, starts, axis=1) for s in self._scores(texts)])
 
-    def best_segments(self, texts: np.ndarray, rows: Sequence[int]) -> np.ndarray:
-        """Return `(Q, 2)` seconds: the best segment for each text in its video.
+    def moments_in(
+        self, texts: np.ndarray, rows: Sequence[int], max_moments: int
+    ) -> list[np.ndarray]:
+        """Return the moments of each text in its video, as `vla search` finds them there.
+
+        Neither side is centered, and there is no duration prior: both belong to an index.
 
         Args:
             texts: `(Q, E)` unit vectors.
             rows: row of the video of each text.
+            max_moments: maximum number of moments of a text, at least 1.
+
+        Returns:
+            For each text `(N, 3)`, N at least 1: start, end (seconds), excess as a share of the
+            largest; best first.
         """
-        segments = [self.segments[row] for row in rows]
-        return np.stack(
-            [
-                s.spans[int((s.vectors @ text).argmax())]
-                for text, s in zip(texts, segments, strict=True)
-            ]
-        )
+        # One product for each text: the bits of its moments do not depend on the other texts.
+        return [
+            np.column_stack(self._curve(text, row).moments(max_moments))
+            for text, row in zip(texts, rows, strict=True)
+        ]
 
     def clip_scores(self, query: Query, clips: int, clip_seconds: float) -> np.ndarray:
         """Return `(clips,)` cosines of the query with the mean direction of each clip's frames."""
@@ -233,6 +225,12 @@ class CorpusPredictions:
     def answers(self) -> dict[str, HeadAnswers]:
         """Return the answers of the model's heads, by task; empty without heads."""
         return answer(self.model, self.corpus, self.num_eval_videos) if self.has_heads else {}
+
+    def _curve(self, text: np.ndarray, row: int) -> SimilarityCurve:
+        video = self.corpus.videos[row]
+        return SimilarityCurve(
+            self.frames[row] @ text, video.timestamps_seconds, video.duration_seconds
+        )
 
     def _scores(self, texts: np.ndarray) -> Iterator[np.ndarray]:
         """Yield `(queries of a block, all segments)` cosines."""

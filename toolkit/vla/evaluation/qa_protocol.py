@@ -115,7 +115,7 @@ def with_evidence_spans(answers: HeadAnswers) -> list[QuestionExample]:
 
 
 def evidence(predictions: CorpusPredictions, answers: HeadAnswers) -> np.ndarray:
-    """Return `(Q, 2)` seconds: the best segment for each question with its predicted choice.
+    """Return `(Q, 2)` seconds: the best moment for each question with its predicted choice.
 
     The questions are those of `with_evidence_spans`.
     """
@@ -124,7 +124,8 @@ def evidence(predictions: CorpusPredictions, answers: HeadAnswers) -> np.ndarray
         id(q): int(choice) for q, choice in zip(answers.examples, answers.predictions, strict=True)
     }
     texts = predictions.text_vectors([q.choices[choices[id(q)]] for q in examples])
-    return predictions.best_segments(texts, [q.video for q in examples])
+    moments = predictions.moments_in(texts, [q.video for q in examples], 1)
+    return np.concatenate(moments)[:, :2]
 
 
 def grounded_accuracy(predictions: CorpusPredictions, answers: HeadAnswers) -> ScoreTable:
