@@ -101,7 +101,7 @@ def recall_at_1(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 
 
 def windows(seen: CorpusPredictions, texts: np.ndarray) -> list[np.ndarray]:
-    """For each timed caption, of vector `texts[i]`, the windows of its video by their cosine, as `vla search` takes them."""
+    """For each timed caption, of vector `texts[i]`, the windows of its video by their cosine."""
     found = []
     for query, text in zip(seen.timed_queries, texts, strict=True):
         segments = seen.segments[query.video]

@@ -34,7 +34,7 @@ Table = dict[str, list[dict[str, float]]]
 
 
 def by_windows(model: AlignmentModel, corpus: Corpus) -> list[np.ndarray]:
-    """For each timed caption the windows of its video by their cosine, as `vla search` takes them."""
+    """For each timed caption the windows of its video by their cosine."""
     seen = CorpusPredictions(model, corpus)
     return windows(seen, seen.query_vectors(seen.timed_queries))
 

@@ -15,6 +15,7 @@ from vla.evaluation import moment_protocol
 from vla.evaluation.head_answers import answer
 from vla.evaluation.predictions import CorpusPredictions, clip_frames
 from vla.evaluation.protocols import compute_metrics
+from vla.evaluation.saliency import with_saliency_ratings
 from vla.evaluation.validation import head_baselines, validate
 from vla.metrics.average_precision import average_precisions
 from vla.model import AlignmentModel, ModelConfig, zero_shot_model
@@ -55,7 +56,7 @@ def test_highlights_use_saliency_of_head():
     model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
     said = answer(model, corpus)["moment by head"]
     seen = CorpusPredictions(model, corpus)
-    some = moment_protocol.with_saliency_ratings(said.examples)
+    some = with_saliency_ratings(said.examples)
     asked, predicted = [said.examples[i] for i in some], [said.predictions[i] for i in some]
     # The best clip is the first of the one video, the last of the other; a second annotator saw one in one of them only.
     sign = {0: -1, 1: 1}

@@ -294,7 +294,10 @@ def test_submissions_have_the_official_shape(world, tmp_path):
 
 def test_submits_timed_captions_as_tvr(world, tmp_path):
     folder, _ = world
-    some = [Annotation(f"{i}", f"moment {i}", f"v{i}.mp4", ((0.0, 2.0),)) for i in range(4)]
+    some = [
+        Annotation(f"{i}", f"moment {i}", f"v{i}.mp4", ((0.0, 2.0),), category="v")
+        for i in range(4)
+    ]
     vla.evaluate(
         captions=write(tmp_path / "t.jsonl", some),
         run="none",
@@ -314,6 +317,29 @@ def test_submits_timed_captions_as_tvr(world, tmp_path):
         }
         scores = [p[3] for p in row["predictions"]]
         assert scores == sorted(scores, reverse=True) and len(scores) <= 100
+
+
+def test_submits_charades_as_lighthouse(world, tmp_path):
+    folder, _ = world
+    lines = [
+        json.dumps({"qid": i, "query": f"moment {i}", "vid": f"v{i}", "relevant_windows": [[0, 2]]})
+        for i in range(3)
+    ]
+    (tmp_path / "test.jsonl").write_text("\n".join(lines) + "\n")
+    vla.evaluate(
+        captions=tmp_path / "test.jsonl",
+        format="charades_sta",
+        run="none",
+        workspace=folder,
+        submission=tmp_path / "out",
+    )
+    (file,) = (tmp_path / "out").iterdir()
+    assert file.name == "moments_all_submission.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(r["qid"], r["query"], r["vid"]) for r in rows] == [
+        (i, f"moment {i}", f"v{i}") for i in range(3)
+    ]
+    assert all(set(r) == {"qid", "query", "vid", "pred_relevant_windows"} for r in rows)
 
 
 def test_submits_test_set_without_answers(world, tmp_path):

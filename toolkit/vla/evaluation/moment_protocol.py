@@ -7,29 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from vla.batches.corpus import Corpus, Query
-from vla.datasets.base import Saliency
-from vla.errors import UsageError
 from vla.evaluation.head_answers import TASKS
-from vla.evaluation.predictions import CorpusPredictions, clip_frames
+from vla.evaluation.predictions import CorpusPredictions
 from vla.evaluation.results import BaselineScores, PerQueryScores, ScoreTable
+from vla.evaluation.saliency import clip_ratings_of, clip_scores
 from vla.metrics.average_precision import THRESHOLDS, average_precisions
 from vla.metrics.baselines import corpus_chance, hit_chance
 from vla.metrics.corpus_moments import RECALLS as CORPUS_RECALLS
 from vla.metrics.corpus_moments import THRESHOLDS as CORPUS_THRESHOLDS
 from vla.metrics.corpus_moments import first_hit_ranks
-from vla.metrics.highlights import (
-    LEVELS,
-    clip_count,
-    clip_ratings,
-    highlight_hits,
-    highlight_precisions,
-)
+from vla.metrics.highlights import LEVELS, highlight_hits, highlight_precisions
 from vla.metrics.moment_baselines import fit_constant_window, whole_video, window_grid
 from vla.metrics.moments import RECALLS, best_ious
 from vla.metrics.qvhighlights import LENGTHS, first_ious, subsets
 
 IN_VIDEO, BY_HEAD, IN_CORPUS = "moment in its video", TASKS["moments"], "moment in the corpus"
 HIGHLIGHTS, HIGHLIGHTS_BY_HEAD = "highlights", "highlights by head"
+QUERY_TYPES = ("v", "t", "vt")
+"""TVR: the query refers to pictures, to dialogue or to both."""
 NO_TRAINING = "no constant window: the training annotations are unknown"
 
 Predictions = list[np.ndarray]
@@ -119,10 +114,10 @@ def in_corpus(queries: Sequence[Query], predictions: Predictions) -> ScoreTable:
         first_hit_ranks(predictions, _video_rows(queries), _annotator_spans(queries)),
         _video_rows(queries),
     )
-    kinds = np.array([q.annotation.category if q.annotation else "" for q in queries])
+    kinds = np.array(_categories(queries))
     groups = {"": np.ones(len(queries), dtype=bool)}
-    if set(kinds) <= {"v", "t", "vt"}:
-        groups |= {f"{kind}-": kinds == kind for kind in ("v", "t", "vt") if (kinds == kind).any()}
+    if has_query_types(queries):
+        groups |= {f"{kind}-": kinds == kind for kind in QUERY_TYPES if (kinds == kind).any()}
     return {
         f"{group}{x}-r{k}": PerQueryScores(
             100.0 * (ranks[members, column] <= k), videos[members], digits=2
@@ -133,13 +128,18 @@ def in_corpus(queries: Sequence[Query], predictions: Predictions) -> ScoreTable:
     }
 
 
+def has_query_types(queries: Sequence[Query]) -> bool:
+    """Return whether the category of every query is one of TVR's query types."""
+    return set(_categories(queries)) <= set(QUERY_TYPES)
+
+
 def in_corpus_baselines(
     queries: Sequence[Query], corpus: Corpus, constant_windows: Windows
 ) -> BaselineScores:
     """Score each constant window in every video, with the videos in random order."""
     values: dict[str, dict[str, float]] = {}
     videos = _video_rows(queries)
-    kinds = [q.annotation.category if q.annotation else "" for q in queries]
+    kinds = _categories(queries)
     for name, predictions in constant_windows.items():
         own_predictions = [
             np.insert(rows[:1], 0, video, axis=1)
@@ -147,7 +147,7 @@ def in_corpus_baselines(
         ]
         is_correct = first_hit_ranks(own_predictions, videos, _annotator_spans(queries)) <= 1
         values[name] = {}
-        for group in ("", *sorted(set(kinds) & {"v", "t", "vt"})):
+        for group in ("", *sorted(set(kinds) & set(QUERY_TYPES))):
             members = np.array([group in ("", kind) for kind in kinds])
             in_own_video = {
                 str(x): 100 * float(is_correct[members, i].mean())
@@ -158,49 +158,27 @@ def in_corpus_baselines(
     return BaselineScores(values, "" if len(constant_windows) > 1 else NO_TRAINING)
 
 
-def with_saliency_ratings(queries: Sequence[Query]) -> list[int]:
-    """Return the positions of the queries of QVHighlights' table.
-
-    These have clip ratings, by the largest number of annotators of any query.
-    """
-    rows = [
-        i
-        for i, q in enumerate(queries)
-        if q.annotation and q.annotation.saliency and q.annotation.saliency.clips
-    ]
-    num_annotators = [_num_annotators(queries[i]) for i in rows]
-    return [i for i, n in zip(rows, num_annotators, strict=True) if n == max(num_annotators)]
-
-
 def highlights(
     corpus_predictions: CorpusPredictions,
     queries: Sequence[Query],
     predictions: Predictions,
     saliency: Sequence[np.ndarray] = (),
 ) -> ScoreTable:
-    """Compute QVHighlights' `brief` table: predicted windows, and clips by their cosine.
-
-    With `saliency`, clips are scored by it instead.
+    """Compute QVHighlights' `brief` table: predicted windows, and clips by their scores.
 
     Args:
         corpus_predictions: of the corpus.
         queries: with ratings, see `with_saliency_ratings`.
         predictions: for each query `(N, 3)` windows.
-        saliency: for each query `(T,)` saliency of each frame; empty without a head for it.
+        saliency: for each query `(T,)` saliency of each frame by a head; empty to score clips by
+            their cosine.
     """
     truths, videos = [q.spans for q in queries], _video_rows(queries)
-    scores, ratings = [], _ratings(queries, corpus_predictions.corpus)
-    for i, (query, of_clips) in enumerate(zip(queries, ratings, strict=True)):
-        clips, seconds = len(of_clips), _saliency(query).clip_seconds
-        if len(saliency):
-            video, frames = corpus_predictions.corpus.videos[query.video], saliency[i]
-            scores.append(
-                np.array(
-                    [frames[rows].mean() for rows in clip_frames(video, clips, seconds)], np.float64
-                )
-            )
-        else:
-            scores.append(corpus_predictions.clip_scores(query, clips, seconds))
+    ratings = clip_ratings_of(queries, corpus_predictions.corpus)
+    scores = [
+        clip_scores(corpus_predictions, query, saliency[i] if len(saliency) else None)
+        for i, query in enumerate(queries)
+    ]
     table = window_scores(predictions, truths, videos)
     for name, min_rating in LEVELS.items():
         table[f"HL-min-{name}-mAP"] = _percent(
@@ -237,7 +215,7 @@ def highlight_baselines(
     queries: Sequence[Query], corpus: Corpus, constant_windows: Windows
 ) -> BaselineScores:
     """Score constant windows, a grid of ten windows, and a random clip."""
-    truths, ratings = [q.spans for q in queries], _ratings(queries, corpus)
+    truths, ratings = [q.spans for q in queries], clip_ratings_of(queries, corpus)
     baselines = {**constant_windows, "window grid": window_grid(_durations(queries, corpus))}
     videos = _video_rows(queries)
     values = {
@@ -255,30 +233,12 @@ def highlight_baselines(
     return BaselineScores(values, "" if len(constant_windows) > 1 else NO_TRAINING)
 
 
+def _categories(queries: Sequence[Query]) -> list[str]:
+    return [q.annotation.category if q.annotation else "" for q in queries]
+
+
 def _percent(by_query: np.ndarray, videos: np.ndarray) -> PerQueryScores:
     return PerQueryScores(100 * np.asarray(by_query, dtype=np.float64), videos, digits=2)
-
-
-def _ratings(queries: Sequence[Query], corpus: Corpus) -> list[np.ndarray]:
-    ratings = []
-    for query, seconds in zip(queries, _durations(queries, corpus), strict=True):
-        annotation = _saliency(query)
-        clips = clip_count(seconds, annotation.clip_seconds, annotation.clips[-1])
-        ratings.append(clip_ratings(clips, annotation.clips, annotation.scores))
-    return ratings
-
-
-def _saliency(query: Query) -> Saliency:
-    annotation = query.annotation.saliency if query.annotation else None
-    if annotation is None:
-        raise UsageError(
-            f"no clip ratings for {query.text[:80]!r}: highlights need queries with ratings"
-        )
-    return annotation
-
-
-def _num_annotators(query: Query) -> int:
-    return len(_saliency(query).scores[0])
 
 
 def _annotator_spans(queries: Sequence[Query]) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ from vla.evaluation import moment_protocol, qa_protocol, retrieval_protocol
 from vla.evaluation.head_answers import TASKS
 from vla.evaluation.predictions import CorpusPredictions
 from vla.evaluation.results import BaselineScores, MetricResult, Scores, ScoreTable, metric_results
+from vla.evaluation.saliency import with_saliency_ratings
 from vla.evaluation.search_metrics import SEARCH_SUFFIX, video_baselines, video_measures
 from vla.hints import Hint
 
@@ -132,7 +133,7 @@ class Baselines:
                 predictions.timed_queries, predictions.corpus, self._windows
             )
         if task in (moment_protocol.HIGHLIGHTS, moment_protocol.HIGHLIGHTS_BY_HEAD):
-            rows = moment_protocol.with_saliency_ratings(predictions.timed_queries)
+            rows = with_saliency_ratings(predictions.timed_queries)
             constant_windows = {
                 name: [windows[i] for i in rows] for name, windows in self._windows.items()
             }
@@ -232,7 +233,7 @@ def _moment_tables(
             tables[IN_CORPUS_BY_SEARCH] = moment_protocol.in_corpus(
                 timed_queries, predictions.search_results
             )
-    rows = moment_protocol.with_saliency_ratings(timed_queries) if "highlights" in groups else []
+    rows = with_saliency_ratings(timed_queries) if "highlights" in groups else []
     if rows:
         queries = [timed_queries[i] for i in rows]
         windows = [predictions.moment_predictions.own_video[i] for i in rows]
@@ -240,7 +241,7 @@ def _moment_tables(
             predictions, queries, windows
         )
     head_rows = (
-        moment_protocol.with_saliency_ratings(by_head.examples)
+        with_saliency_ratings(by_head.examples)
         if by_head and {"highlights", moment_protocol.HIGHLIGHTS_BY_HEAD} & set(groups)
         else []
     )

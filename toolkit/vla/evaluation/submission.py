@@ -28,6 +28,8 @@ def write_qvhighlights(path: Path | str, records: Iterable[Mapping[str, Any]]) -
     """Write JSON lines with windows and saliency scores for QVHighlights (jayleicn/moment_detr).
 
     The server expects `hl_val_submission.jsonl` and `hl_test_submission.jsonl` in one zip file.
+    Lighthouse evaluates Charades-STA and other data sets by the same lines. Their records have no
+    saliency scores: with these, the evaluator expects ratings of clips in the annotations.
 
     Args:
         path: of the file to write.
