@@ -45,6 +45,7 @@ SMALLEST = {
 EXTRA = (["real_search", "--on", "world", "--parts", "table,stages,confidence"],)
 NEEDS_SHARED_DATA = (
     "composed_queries",
+    "hard_collages",
     "real_features",
     "real_search --on real",
 )
