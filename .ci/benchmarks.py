@@ -46,6 +46,7 @@ EXTRA = (["real_search", "--on", "world", "--parts", "table,stages,confidence"],
 NEEDS_SHARED_DATA = (
     "composed_queries",
     "hard_collages",
+    "own_captions",
     "real_features",
     "real_search --on real",
 )
