@@ -5,7 +5,7 @@ Commands are taken from the documents and run as they stand there, followed by t
 document names is run with these options alone. One that reads files outside the repository is only
 asked to say so. Exits with 1 if a command fails, or if a benchmark has no entry here.
 
-    python .ci/benchmarks.py [NAME...]      # all of them, or some, such as `ablation`
+    python .ci/benchmarks.py [NAME...]      # all of them, or some, such as `levels`
 """
 
 import os
@@ -25,11 +25,11 @@ LIMIT_SECONDS = 120
 
 WORLD = "--train 24 --test 12"
 SMALLEST = {
-    "ablation": f"{WORLD} --seeds 1 --epochs 1",
     "cache": "--videos 20 --seconds 2 --dim 16",
     "dropout": "--rounds 1",
     "extract": "--seconds 1 --videos 1 --model ViT-S-32-alt --kinds h264-360p",
     "large_batches": "--pairs 64 --dim 16 --losses infonce",
+    "levels": f"{WORLD} --seeds 1 --epochs 1 --on world",
     "memory": "--hours .001 --clips 2",
     "metrics": "50",
     "moment_heads": f"{WORLD} --seeds 1 --epochs 1 --joined 4",
@@ -45,6 +45,8 @@ SMALLEST = {
 EXTRA = (["real_search", "--on", "world", "--parts", "table,stages,confidence"],)
 NEEDS_SHARED_DATA = (
     "composed_queries",
+    "hard_collages",
+    "own_captions",
     "real_features",
     "real_search --on real",
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from _long_videos import end_to_end
-from ablation import plan, prepare
+from _world import plan, prepare
 
 import vla
 from vla.batches.corpus import Corpus, Query

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/moment_heads.py [FOLDER] [--train 1200] [--test 400] [--seeds 1] [--heads moments] [--epochs 20]
 
-Uses the clips and features of `ablation.py`, which it makes if they are not there. Each head is trained with the
-projector by `vla.train`; a run that is there is used again. Prints a table in Markdown for the test clips, and one for long
+Uses the clips and features in FOLDER (the folder `world` of `levels.py` will do), which it makes if they are not there. Each head
+is trained with the projector by `vla.train`; a run that is there is used again. Prints a table in Markdown for the test clips, and one for long
 videos, each of `--joined` test clips one after the other with the captions that no other of its clips has.
 """
 
@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from _long_videos import joined, timed
-from ablation import open_world, plan, windows
+from _moments import windows
+from _world import open_world, plan
 
 import vla
 from vla.batches.corpus import Corpus, Query

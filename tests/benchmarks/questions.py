@@ -3,7 +3,7 @@
     python tests/benchmarks/questions.py [FOLDER] [--train 1200] [--test 400] [--seeds 3] [--epochs 40]
         [--levels none global segment both]
 
-Renders clips into FOLDER (kept and reused; that of `ablation.py` will do), extracts them with the embedded encoder,
+Renders clips into FOLDER (kept and reused; a world of `levels.py` will do), extracts them with the embedded encoder,
 asks about them, and trains the heads alone (levels `none`: questions only) and jointly with alignment of the captions at the levels named.
 Prints a table in Markdown for the test clips: means and standard deviations over seeds; intervals are over whole clips, `over blind`
 is the paired difference. What
@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from ablation import plan, prepare
+from _world import plan, prepare
 
 import vla
 from vla.batches.corpus import Corpus

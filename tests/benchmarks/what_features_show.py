@@ -2,7 +2,7 @@
 
     python tests/benchmarks/what_features_show.py [FOLDER] [--train 1200] [--test 400]
 
-FOLDER is that of `ablation.py`; its clips are rendered and extracted if it is not there.
+FOLDER is a world of `levels.py`; its clips are rendered and extracted if it is not there.
 
 Ridge regression, fitted to the training clips and measured on the test clips (R2, 1 is perfect, 0 is the mean): where things
 are from single frames; the direction of a movement from the frames of its moment, and from its caption; how often which way
@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from ablation import open_world, plan
+from _world import open_world, plan
 
 from vla.batches.corpus import Corpus
 from vla.batches.corpus_reader import load_corpus
