@@ -81,7 +81,7 @@ def test_exit_codes_and_what_is_said(tmp_path):
     row = {"vid_name": "f", "ts": [1, 2], "desc": "a", "desc_id": 1}
     (tmp_path / "val.jsonl").write_text(f"{json.dumps({**row, 'ts': 1})}\n{{\n{json.dumps(row)}\n")
     faults = (
-        "val.jsonl has 2 faults; mend the file and try again:\n  line 1: 'ts' must be [start, end]"
+        "val.jsonl has 2 faults; correct the file and try again:\n  line 1: 'ts' must be [start, end]"
     )
     sound = ("tvr", "val.jsonl", "--skip-invalid")
     for arguments, code, message in (

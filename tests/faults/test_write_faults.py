@@ -576,7 +576,7 @@ def test_repair_survives_a_kill_at_any_point(sweep, damaged_workspace):
         shutil.copytree(damaged_workspace, folder, dirs_exist_ok=True)
 
     def work(folder, acknowledge):
-        result = verify(workspace=folder, read_data=True, mend=True)
+        result = verify(workspace=folder, read_data=True, repair=True)
         acknowledge(str(len(result)))
 
     def state(folder):

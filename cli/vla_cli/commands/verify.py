@@ -13,7 +13,7 @@ def verify(
     read_data: Annotated[
         bool, typer.Option("--read-data", help="Also read all files and compare their checksums.")
     ] = False,
-    mend: Annotated[
+    repair: Annotated[
         bool,
         typer.Option(
             "--repair", help="Remove corrupt files, so that the next command recreates them."
@@ -32,7 +32,7 @@ def verify(
 
     with progress_bars(quiet) as progress:
         corruptions = verify.verify(
-            workspace=workspace, read_data=read_data, mend=mend, progress=progress
+            workspace=workspace, read_data=read_data, repair=repair, progress=progress
         )
     if as_json:
         print_json([{"name": c.name, "reason": c.reason} for c in corruptions])
@@ -41,7 +41,7 @@ def verify(
             ("damaged", "reason"), [(c.name, c.reason) for c in corruptions], names=("damaged",)
         )
         count = plural(len(corruptions), "file or record", "files or records")
-        if mend:
+        if repair:
             print_line(
                 f"Removed {count}. Run `vla extract` (or `vla import-features`), `vla train` and "
                 f"`vla index` again, as needed."

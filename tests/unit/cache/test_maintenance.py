@@ -60,7 +60,7 @@ def test_detects_and_repairs_a_flipped_bit(place, offset):
     content[offset] ^= 1
     path.write_bytes(content)
     assert damaged(place) == []
-    assert damaged(place, read_data=True, mend=True) == ["v1.mp4"]
+    assert damaged(place, read_data=True, repair=True) == ["v1.mp4"]
     assert damaged(place, read_data=True) == [] and "v1.mp4" not in cache_of(place).receipts
     assert extract(place.root).extracted == 1
     np.testing.assert_array_equal(cache_of(place).frames("v1.mp4").values, before)
@@ -69,7 +69,7 @@ def test_detects_and_repairs_a_flipped_bit(place, offset):
 def test_repairs_corrupt_texts(place):
     texts = next((cache_of(place).folder / "shards").glob("t-*"))
     texts.write_bytes(texts.read_bytes()[:-1])
-    assert damaged(place, read_data=True, mend=True) == [texts.name]
+    assert damaged(place, read_data=True, repair=True) == [texts.name]
     assert extract(place.root, captions=place.root / "c.csv").texts == 3
     assert damaged(place, read_data=True) == []
 

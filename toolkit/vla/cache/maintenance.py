@@ -19,12 +19,12 @@ class Corruption:
     Attributes:
         name: id of the video, or path of the file relative to the workspace's folder.
         reason: the problem; a `vla.hints.Note` if there is a way out.
-        mend: removes the file, so that it is made again; None if nothing can be removed.
+        repair: removes the file, so that it is made again; None if nothing can be removed.
     """
 
     name: str
     reason: str
-    mend: Callable[[], object] | None = None
+    repair: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class Check:
     Attributes:
         name: as for `Corruption`.
         verify: raises CacheError if the file is corrupt.
-        mend: as for `Corruption`.
+        repair: as for `Corruption`.
     """
 
     name: str
     verify: Callable[[], object]
-    mend: Callable[[], object] | None = None
+    repair: Callable[[], object] | None = None
 
     def damage(self) -> list[Corruption]:
         """Run the check; return a corruption, or an empty list."""
         try:
             self.verify()
         except CacheError as error:
-            return [Corruption(self.name, str(error), self.mend)]
+            return [Corruption(self.name, str(error), self.repair)]
         return []
 
 

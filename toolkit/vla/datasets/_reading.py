@@ -92,7 +92,7 @@ class Problems:
         if self._count > _MAX_LISTED_FAULTS:
             lines.append(f"  and {self._count - _MAX_LISTED_FAULTS} more")
         count = "1 fault" if self._count == 1 else f"{self._count} faults"
-        message = f"{path} has {count}; mend the file and try again:\n" + "\n".join(lines)
+        message = f"{path} has {count}; correct the file and try again:\n" + "\n".join(lines)
         raise InvalidRowsError(message, self._count, list(valid))
 
 

@@ -26,20 +26,20 @@ def verify(
     *,
     workspace: Path | None = None,
     read_data: bool = False,
-    mend: bool = False,
+    repair: bool = False,
     progress: ProgressCallback = silent,
 ) -> list[Corruption]:
     """Return the corrupt parts of a workspace: records, captions, features, runs, training states,
     index, calibration.
 
     Checksums of records and captions are always compared; those of features, weights and vectors
-    only with `read_data`. Without `mend` nothing is written, so that read-only workspaces can be
+    only with `read_data`. Without `repair` nothing is written, so that read-only workspaces can be
     verified.
 
     Args:
         workspace: as for `search`.
         read_data: read all data instead of checking that the files exist.
-        mend: remove corrupt parts, so that the command that created them creates them again.
+        repair: remove corrupt parts, so that the command that created them creates them again.
         progress: called for each file, and with a note about records without checksums, written by
             older versions.
 
@@ -48,17 +48,17 @@ def verify(
     """
     ws = Workspace.open(workspace, check=False)
     with (
-        ws.lock(progress) if mend else nullcontext(),
-        ws.lock_index(silent) if mend else nullcontext(),
+        ws.lock(progress) if repair else nullcontext(),
+        ws.lock_index(silent) if repair else nullcontext(),
     ):
         corruptions = _find_corruption(ws, read_data, progress)
-        if corruptions and not mend and ws.is_busy():
+        if corruptions and not repair and ws.is_busy():
             # A concurrent process may have replaced files during the check.
             names = {d.name for d in _find_corruption(ws, read_data, silent)}
             corruptions = [d for d in corruptions if d.name in names]
-        for corruption in corruptions if mend else ():
-            if corruption.mend is not None:
-                corruption.mend()
+        for corruption in corruptions if repair else ():
+            if corruption.repair is not None:
+                corruption.repair()
     if num_without_checksum := sum(_has_no_checksum(path) for path in ws.home.rglob("*.json")):
         note = f"{num_without_checksum:,} records of an older version have no checksum: only their types and ranges were checked"
         progress(Progress("verify", message=note, level="note"))
