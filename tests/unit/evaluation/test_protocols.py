@@ -35,7 +35,7 @@ from vla.metrics.highlights import clip_ratings
 from vla.metrics.moment_baselines import whole_video
 from vla.metrics.similarity_normalization import dual_softmax, querybank
 from vla.model import AlignmentModel, ModelConfig, zero_shot_model
-from vla.spans import nms, windows
+from vla.spans import iou, nms, windows
 
 LENGTHS = (8, 5, 12, 6, 9)
 
@@ -114,12 +114,23 @@ def plain_segments(corpus, query, video):
 
 
 def plain_moments(corpus, text, video, count):
-    """`(N, 3)` moments of the curve of a text in a video, by trying every range of frames."""
+    """`(N, 3)` moments of the curve of a text in a video, by trying every range of frames; then the
+    windows of higher contrast that overlap none before by more than half.
+    """
     v = corpus.videos[video]
     cosines = [unit(f) @ unit(text) for f in v.values]
-    return np.array(
-        naive_search.Curve(cosines, v.timestamps_seconds, v.duration_seconds).moments(count)
-    )
+    curve = naive_search.Curve(cosines, v.timestamps_seconds, v.duration_seconds)
+    rows = [tuple(row) for row in curve.moments(count)]
+    contrasts = []
+    for first, last, start, end in windows(v.timestamps_seconds, v.duration_seconds):
+        gain = sum((curve.values[i] - curve.mean) * curve.seconds[i] for i in range(first, last))
+        contrasts.append((gain / (end - start) ** 0.5, start, end))
+    lowest, highest = rows[-1][2], max(c for c, _, _ in contrasts)
+    for contrast, start, end in sorted(contrasts, key=lambda row: -row[0]):
+        is_new = all(iou([(start, end)], [row[:2]])[0, 0] <= 0.5 for row in rows)
+        if contrast > 1e-9 and is_new and len(rows) < count:
+            rows.append((start, end, lowest * contrast / highest))
+    return np.array(rows)
 
 
 def suppressed(predictions, threshold):
@@ -290,14 +301,21 @@ def test_moment_in_its_video_by_hand():
     """Mean .31, peak .8: one moment explains all of the variance, so the threshold is .555."""
     corpus = planted_corpus([0.1, 0.1, 0.1, 0.8, 0.8, 0.8, 0.1, 0.1, 0.1, 0.1])
     seen = CorpusPredictions(zero_shot_model(corpus.dim, 1.0), corpus)
-    np.testing.assert_allclose(seen.moment_predictions.own_video, [[[3, 6, 1]]], atol=1e-6)
+    (moments,) = seen.moment_predictions.own_video
+    np.testing.assert_allclose(moments[0], [3, 6, 1], atol=1e-6)
+    # Then windows of 4 s at 2 s each: 2 to 6 covers three frames of the moment at an IoU of 3/4,
+    # so it is left out; of the rest only windows with more than the mean of the curve follow.
+    assert (np.diff(moments[:, 2]) <= 0).all() and len(moments) <= 10
+    assert all(
+        iou(moments[:i, :2], moments[i : i + 1, :2]).max() <= 0.5 for i in range(1, len(moments))
+    )
     # One more frame as high has a third of the excess of three, whatever the threshold. The filter
     # of .25 s takes .0003 of a frame to each side.
     corpus = planted_corpus([0.1, 0.1, 0.1, 0.8, 0.8, 0.8, 0.1, 0.8, 0.1, 0.1])
     seen = CorpusPredictions(zero_shot_model(corpus.dim, 1.0), corpus)
     (moments,) = seen.moment_predictions.own_video
-    np.testing.assert_allclose(moments[:, :2], [[3, 6], [7, 8]])
-    np.testing.assert_allclose(moments[:, 2], [1, 1 / 3], atol=1e-3)
+    np.testing.assert_allclose(moments[:2, :2], [[3, 6], [7, 8]])
+    np.testing.assert_allclose(moments[:2, 2], [1, 1 / 3], atol=1e-3)
 
 
 @pytest.mark.parametrize("cosines", [[0.4], [0.4] * 5])

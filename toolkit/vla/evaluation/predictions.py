@@ -15,11 +15,12 @@ from vla.evaluation.search_metrics import Retriever
 from vla.features import FrameFeatures
 from vla.localization.similarity_curve import SimilarityCurve
 from vla.model import AlignmentModel
-from vla.spans import frames_in, iou
+from vla.spans import frames_in, iou, nms
 
 _MAX_OVERLAP = 0.5
 """IoU above which moments of one video are duplicates in a ranking of all videos."""
 _MAX_IN_VIDEO = 10
+_MIN_CONTRAST = 1e-9
 _NUM_CANDIDATES, _MAX_IN_CORPUS = 1000, 100
 """Number of candidate segments, and of moments in the ranking, that TVR's evaluator reads."""
 _VIDEOS_PER_BLOCK = 256
@@ -54,7 +55,6 @@ class CorpusPredictions:
         queries: `(Q,)` bool, the evaluated captions among `corpus.queries`, in any video; overrides
             `num_eval_videos` for captions.
         heads: include the answers of the heads, and their reranking.
-        pairwise: ignored: moments of a query's own video are always computed for it alone.
     """
 
     def __init__(
@@ -67,7 +67,6 @@ class CorpusPredictions:
         num_eval_videos: int | None = None,
         queries: np.ndarray | None = None,
         heads: bool = True,
-        pairwise: bool = False,
     ) -> None:
         self.model, self.corpus, self.paragraphs, self.search = (
             model,
@@ -193,9 +192,12 @@ class CorpusPredictions:
     def moments_in(
         self, texts: np.ndarray, rows: Sequence[int], max_moments: int
     ) -> list[np.ndarray]:
-        """Return the moments of each text in its video, as `vla search` finds them there.
+        """Return the moments of each text in its video, as `vla search` finds them there, then other
+        windows by contrast.
 
-        Neither side is centered, and there is no duration prior: both belong to an index.
+        Neither side is centered, and there is no duration prior: both belong to an index. Moments
+        of a search are disjoint, and few; measures that read several predictions expect others that
+        overlap, so the windows of the video that overlap no better moment by more than half follow.
 
         Args:
             texts: `(Q, E)` unit vectors.
@@ -203,14 +205,29 @@ class CorpusPredictions:
             max_moments: maximum number of moments of a text, at least 1.
 
         Returns:
-            For each text `(N, 3)`, N at least 1: start, end (seconds), excess as a share of the
-            largest; best first.
+            For each text `(N, 3)`, N at least 1: start, end (seconds), score; best first. The score
+            of a moment is its excess as a share of the largest, and that of a window is lower.
         """
         # One product for each text: the bits of its moments do not depend on the other texts.
         return [
-            np.column_stack(self._curve(text, row).moments(max_moments))
+            self._moments_of(self._curve(text, row), row, max_moments)
             for text, row in zip(texts, rows, strict=True)
         ]
+
+    def _moments_of(self, curve: SimilarityCurve, row: int, max_moments: int) -> np.ndarray:
+        spans, shares = curve.moments(max_moments)
+        if len(spans) >= max_moments:
+            return np.column_stack([spans, shares])
+        windows = self.corpus.segment_grids[row][2]
+        contrasts = curve.contrasts(windows)
+        is_higher = contrasts > _MIN_CONTRAST
+        relative = contrasts[is_higher] / max(float(contrasts.max()), _MIN_CONTRAST)
+        candidates = np.concatenate([spans, windows[is_higher]])
+        scores = np.concatenate([shares, shares[-1] * relative])
+        # Moments before windows.
+        order = np.concatenate([1.0 + shares, relative - 1.0])
+        best = nms(candidates, order, _MAX_OVERLAP, most=max_moments)
+        return np.column_stack([candidates[best], scores[best]])
 
     def clip_scores(self, query: Query, clips: int, clip_seconds: float) -> np.ndarray:
         """Return `(clips,)` cosines of the query with the mean direction of each clip's frames."""

@@ -130,6 +130,17 @@ class SimilarityCurve:
         shares: np.ndarray = np.clip((last - first) / max(_EPSILON, best[0][0]), 0.0, 1.0)
         return shares
 
+    def contrasts(self, spans: ArrayLike) -> np.ndarray:
+        """Return `(N,)` the excess of `spans` `(N, 2)`, in seconds, over the mean of the curve, by the
+        root of their durations: how surely the curve is higher inside than outside if it is noisy.
+        """
+        bounds = np.asarray(spans, np.float64).reshape(-1, 2)
+        first, last = np.interp(bounds, self._edges, self._integral(self.mean)).T
+        contrasts: np.ndarray = (last - first) / np.sqrt(
+            np.maximum(bounds[:, 1] - bounds[:, 0], _EPSILON)
+        )
+        return contrasts
+
     def _threshold(self) -> float:
         """Return the threshold as a share of the way from the mean to the peak.
 
