@@ -13,7 +13,7 @@ from vla.evaluation.predictions import CorpusPredictions
 from vla.features import FrameFeatures
 from vla.metrics.average_precision import average_precisions
 from vla.metrics.moments import best_ious
-from vla.retrieval.similarity_curve import SimilarityCurve
+from vla.localization.similarity_curve import SimilarityCurve
 from vla.spans import nms
 
 NUM_MOMENTS = 10

@@ -220,8 +220,8 @@ def _stepper(corpus: Corpus, config: TrainConfig, device: str) -> tuple[BatchSam
 
 
 def _losses(corpus: Corpus, device: str, sizes: Sizes) -> list[list[float]]:
-    # Noise and dropout are drawn by the device, and would differ.
-    options = {"width": sizes.width, "dropout": 0.0, "noise": 0.0}
+    # Dropout is drawn by the device, and would differ.
+    options = {"width": sizes.width, "dropout": 0.0}
     config = TrainConfig(batch_size=sizes.batch, projector_options=options, precision="fp32")
     draws, step = _stepper(corpus, config, device)
     found = []

@@ -82,8 +82,8 @@ def measure(corpus: Corpus, known: Corpus, runs: dict[str, list[AlignmentModel]]
 
 
 def dial(model: AlignmentModel) -> AlignmentModel:
-    """The projector as it was trained, which is what heads see."""
-    model.projector.alpha.fill_(1.0)
+    """The projector at the alpha of the heads, which is what they see."""
+    model.projector.alpha.copy_(model.head_alpha)
     return model
 
 

@@ -102,7 +102,7 @@ def test_extract_survives_kills(clips, tmp_path, record_property):
 def test_train_survives_kills(clips, tmp_path, record_property):
     folder = fresh(clips, tmp_path / "train")
     finish(folder, "extract", "clips", "--captions", "captions.jsonl", "--model", "demo")
-    arguments = ("train", "--epochs", "40", "--patience", "40", "--json")
+    arguments = ("train", "--epochs", "40", "--json")
     began = time.monotonic()
     whole = json.loads(finish(folder, *arguments))
     took = time.monotonic() - began

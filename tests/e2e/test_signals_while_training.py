@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(sys.platform == "win32", reason="named: no such signals to send on Windows"),
 ]
-TRAIN = ("train", "--epochs", "3000", "--patience", "3000", "--lr", "1e-6", "--seed", "1")
+TRAIN = ("train", "--epochs", "3000", "--validate-every", "3000", "--lr", "1e-6", "--seed", "1")
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ FIELD_ADJECTIVES = frozenset(
     added aligned cached centered completed cropped decoded deleted done embedded encoded failed
     interpolated isolated masked modified nested normalized packed padded pooled pretrained
     projected quantized removed renamed resized reversed rounded scaled shifted shuffled skipped
-    smoothed sorted supported unchanged unused weighted whitened
+    smoothed sorted standardized supported unchanged unused weighted
     """.split()
 )
 # After one of these a participle is the adjective of a predicate or of a condition: `is_found`,
@@ -76,7 +76,6 @@ DATA_NAMES = {
     "heads/open_qa.py": {"moved"},
     "indexing/config.py": {"chosen"},
     "indexing/index_record.py": {"gone", "asked", "measured"},
-    "projectors/base.py": {"frames_seen", "texts_seen"},
     "retrieval/searcher.py": {"unsupported"},
     "workflows/ask.py": {"unseen"},
     "workflows/demo.py": {"found", "used"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
 import numpy as np
@@ -31,24 +31,26 @@ _MAX_BATCH_FRAMES = 2048
 class AlignmentModel(nn.Module):
     """Projector of frames and texts into a shared space, with heads on top.
 
-    Untrained, it equals the frozen encoder. Heads are trained at alpha 1 and expect it in use: see
-    `with_alpha`.
+    Untrained, it equals the frozen encoder. Vectors and heads have an alpha each: see `for_heads`.
 
     Attributes:
         projector: of frames and texts.
         heads: by plug-in name.
         blind: copies of heads that are trained on the texts alone (vision-blind baselines).
+        head_alpha: scalar in [0, 1], the projector's alpha for heads; 1 in training.
     """
 
     projector: ResidualProjector
     heads: dict[str, Head]
     blind: dict[str, Head]
+    head_alpha: torch.Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.projector = projectors.build(config.projector, config.options, dim=config.dim)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
+        self.register_buffer("head_alpha", torch.tensor(1.0))
         modules = {
             name: heads.build(name, options, dim=config.dim)
             for name, options in config.heads.items()
@@ -128,6 +130,10 @@ class AlignmentModel(nn.Module):
             yield self
         finally:
             self.projector.alpha.copy_(before)
+
+    def for_heads(self) -> AbstractContextManager[AlignmentModel]:
+        """Set the projector's alpha to that of the heads for the duration of the context."""
+        return self.with_alpha(float(self.head_alpha))
 
     def head_losses(self, aligned: AlignedBatch, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
         """Return `{name: scalar}` of every head with a task in `batch`, and of the blind heads."""

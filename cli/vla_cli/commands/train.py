@@ -43,7 +43,13 @@ def train(
         str, typer.Option(help="Projector plug-in.", metavar="NAME")
     ] = _DEFAULTS.projector,
     epochs: Annotated[
-        int, typer.Option(min=1, help="Maximum number of epochs.", metavar="N")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of epochs; by default as many as show 20,000 videos, from 10 to 80.",
+            metavar="N",
+            show_default=False,
+        ),
     ] = _DEFAULTS.epochs,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Videos per step.", metavar="N")
@@ -58,10 +64,24 @@ def train(
             metavar="SHARE",
         ),
     ] = _DEFAULTS.val_fraction,
-    patience: Annotated[
-        int,
-        typer.Option(min=1, help="Epochs without improvement before training stops.", metavar="N"),
-    ] = _DEFAULTS.patience,
+    select: Annotated[
+        str,
+        typer.Option(
+            help="Measure of `vla eval` that selects the weights, e.g. 'moment by head mAP'; auto: "
+            "the scores of the heads, or without heads those of search.",
+            metavar="MEASURE",
+        ),
+    ] = _DEFAULTS.select,
+    validate_every: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Epochs between validations; by default so many that validation takes about a "
+            "fifth of the time.",
+            metavar="N",
+            show_default=False,
+        ),
+    ] = _DEFAULTS.validate_every,
     seed: Annotated[int, typer.Option(help="Random seed.", metavar="N")] = _DEFAULTS.seed,
     precision: Annotated[
         str,
@@ -113,7 +133,8 @@ def train(
     options = {
         "levels": levels, "score": score, "heads": heads,
         "projector": projector, "epochs": epochs, "batch_size": batch_size,
-        "learning_rate": learning_rate, "val_fraction": val_fraction, "patience": patience, "seed": seed,
+        "learning_rate": learning_rate, "val_fraction": val_fraction, "select": select,
+        "validate_every": validate_every, "seed": seed,
         "precision": precision, "deterministic": deterministic,
     }  # fmt: skip
     # Options that are not set are left to the recipe, and then to the defaults of the library.
@@ -154,7 +175,7 @@ def _is_set(context: typer.Context, option: str) -> bool:
 
 
 def _print_report(run: Run) -> None:
-    """Print the metrics of each epoch, those before and after training, and the verdict."""
+    """Print the metrics of validated epochs, those before and after training, and the verdicts."""
     from vla_cli.render import print_line, print_table
 
     record = run.record
@@ -192,3 +213,5 @@ def _print_report(run: Run) -> None:
         effect = f"`vla index` keeps the frozen encoder; use `--run {run.name}` to override"
     settings = f"alpha {record['alpha']:g}, centering {record.get('centring', 0.0):g}"
     print_line(f"Run {run.name!r}: {run.verdict} ({settings}). {effect}.")
+    for task, verdict in run.head_verdicts.items():
+        print_line(f"{task[0].upper()}{task[1:]}: {verdict}.")

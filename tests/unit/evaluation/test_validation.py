@@ -139,18 +139,41 @@ def test_score_is_mean_of_tasks():
         "moment to video",
         "moment in its video",
     ]
-    by_heads = [
-        metrics["moment by head"]["mIoU"] / 100, metrics["multiple choice"]["accuracy"] / 100,
-        1 / (1 + metrics["counting"]["MSE"]),
-    ]  # fmt: skip
+    said = answer(model, corpus)
+    close = [
+        1 / (1 + (min(10, max(1, round(float(predicted)))) - q.question.count) ** 2)
+        for q, predicted in zip(
+            said["counting"].examples, said["counting"].predictions, strict=True
+        )
+    ]
+    by_heads = {
+        "moment by head": metrics["moment by head"]["mAP"] / 100,
+        "multiple choice": metrics["multiple choice"]["accuracy"] / 100,
+        "counting": np.mean(close),
+    }
     by_search = [values.value for values in found.parts.values()]
     assert found.search == pytest.approx(np.mean(by_search))
-    assert found.score == pytest.approx(np.mean(by_search + by_heads))
+    assert {k: v.value for k, v in found.head_parts.items()} == pytest.approx(by_heads)
+    # Heads are selected by themselves, not by a search that many times as many queries decide.
+    assert found.selection == found.head_parts
+    assert found.score == pytest.approx(np.mean(list(by_heads.values())))
     # A video is found by any of its captions, each a candidate of its own, as `video to texts` has it.
     rank = 1 / found.parts["video to text"].by_query
     assert rank.mean() == pytest.approx(metrics["video to texts"]["MnR"])
     without = validate(model, corpus, heads=False)
     assert without.search == without.score == found.search
+    assert without.selection == without.parts and not without.head_parts
+
+
+def test_search_score_of_some_videos():
+    corpus = rich_corpus()
+    found = validate(zero_shot_model(corpus.dim, 1.0), corpus)
+    expected = [
+        np.mean([v for v, video in zip(part.by_query, part.videos, strict=True) if video >= 4])
+        for part in found.parts.values()
+    ]
+    assert found.search_of(lambda videos: videos >= 4) == pytest.approx(np.mean(expected))
+    assert found.search_of(lambda videos: videos < 0) == 0
 
 
 def test_moments_find_videos_by_reciprocal_rank():

@@ -1,6 +1,7 @@
 """A verdict on a run: a paired interval over videos, never a point estimate alone."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from vla.evaluation.verdict import (
     Verdict,
     _students_t,
     compare,
+    head_sentences,
     is_better,
     sentence,
+    standard_error,
 )
 
 
@@ -175,3 +178,88 @@ def test_the_sentence(given, told):
 def test_json_round_trip():
     found = Verdict(36, Gain(8.3, 1.2, 15.1), {"moment to video": Gain(1.0, -1.0, 3.0)})
     assert Verdict.from_record({"verdict": json.loads(json.dumps(found.to_json()))}) == found
+
+
+def naive_error(ours, theirs):
+    """The jackknife by loops: each video is left out in turn, with its queries in all tasks."""
+    videos = sorted({int(v) for part in ours.values() for v in part.videos})
+    means = []
+    for out in videos:
+        of_tasks = []
+        for task, part in ours.items():
+            gains = list(zip(part.by_query - theirs[task].by_query, part.videos, strict=True))
+            rest = [g for g, v in gains if v != out] or [g for g, _ in gains]
+            of_tasks.append(sum(rest) / len(rest))
+        means.append(sum(of_tasks) / len(of_tasks))
+    count, center = len(means), sum(means) / len(means)
+    return math.sqrt((count - 1) / count * sum((m - center) ** 2 for m in means))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_standard_error_matches_loops(seed):
+    """Tasks with queries of other videos each, several of one, and one of a single video."""
+    rng = np.random.default_rng(seed)
+    videos = {"a": rng.integers(0, 9, 30), "b": rng.integers(4, 20, 12), "c": np.array([3, 3])}
+    ours, theirs = (
+        {task: values(rng.random(len(rows)), rows) for task, rows in videos.items()}
+        for _ in range(2)
+    )
+    assert standard_error(ours, theirs) == pytest.approx(naive_error(ours, theirs), rel=1e-12)
+    # It is the error that the interval of the verdict is made of.
+    found = compare(ours, theirs)
+    half = (found.score.high - found.score.low) / 2
+    assert half == pytest.approx(
+        100 * _students_t(found.videos - 1) * standard_error(ours, theirs), rel=1e-9
+    )
+
+
+def test_standard_error_of_one_query_a_video_is_that_of_a_mean():
+    gains = np.array([0.1, 0.3, -0.2, 0.6])
+    found = standard_error({"a": values(gains)}, {"a": values(np.zeros(4))})
+    assert found == pytest.approx(gains.std(ddof=1) / 2)
+
+
+def test_standard_error_is_infinite_without_two_videos():
+    assert standard_error({}, {}) == math.inf
+    one = values([0.2, 0.9], [7, 7])
+    assert standard_error({"a": one}, {"a": values([0.0, 0.0], [7, 7])}) == math.inf
+    assert standard_error({"a": values([])}, {"a": values([])}) == math.inf
+
+
+def head(**fields):
+    return {"videos": 36, "score": gain(8.3, 1.2, 15.1), "tasks": {}, **fields}
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "better than the untrained head on 36 held-out videos (+8.3 points, 99% CI 1.2 to 15.1)"),
+        ({"score": gain(-40, -71, -14)}, "worse than the untrained head on 36 held-out videos (-40.0 points, 99% CI -71.0 to -14.0)"),
+        (
+            {"score": gain(1, -2, 4)},
+            "no measurable difference from the untrained head on 36 held-out videos (+1.0 points, 99% CI -2.0 to 4.0); "
+            "differences below ±3.0 points are not measurable",
+        ),
+        ({"videos": 9}, "too few videos: 9 held-out videos, at least 10 are needed"),
+        ({"videos": 1}, "too few videos: 1 held-out video, at least 10 are needed"),
+    ],
+)  # fmt: skip
+def test_the_sentence_of_a_head(fields, told):
+    assert head_sentences({"heads": {"moment by head": head(**fields)}}) == {"moment by head": told}
+
+
+def test_each_head_has_its_sentence():
+    found = head_sentences({"heads": {"counting": head(), "open answers": head(videos=3)}})
+    assert [k for k, said in found.items() if said.startswith("better")] == ["counting"]
+    assert [k for k, said in found.items() if said.startswith("too few")] == ["open answers"]
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        {}, {"heads": None}, {"heads": []}, {"heads": {}}, {"heads": {"counting": None}}, {"heads": {"counting": {"videos": 3}}},
+        {"heads": {"counting": head(score=gain(1, float("nan"), 2))}},
+    ],
+)  # fmt: skip
+def test_records_without_verdicts_of_heads_have_no_sentences(old):
+    assert head_sentences(old) == {}

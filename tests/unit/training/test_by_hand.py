@@ -1,6 +1,4 @@
-"""Rules of training computed by hand: the epoch that is kept, and weight decay."""
-
-from types import SimpleNamespace
+"""Weight decay computed by hand; the epoch that is selected: test_selection."""
 
 import torch
 
@@ -9,36 +7,7 @@ from vla.model import AlignmentModel, ModelConfig
 from vla.training.config import TrainConfig
 from vla.training.distributed import ProcessGroup
 from vla.training.objective import Objective
-from vla.training.state import State
 from vla.training.step import Step
-
-
-def after(state, score, weight):
-    result = SimpleNamespace(score=score, to_json=lambda: {"score": score})
-    return state.after_epoch(result, {"w": torch.tensor(weight)})
-
-
-def test_ties_keep_the_earlier_epoch():
-    """A later pass has to be better: for the same score it is only further from the frozen encoder."""
-    first = after(State(0, 0, {}, -1.0, 0, [], {}), 0.7, 1.0)
-    assert (first.epoch, first.stale, first.best, float(first.best_weights["w"])) == (
-        1,
-        0,
-        0.7,
-        1.0,
-    )
-    second = after(first, 0.7, 2.0)
-    assert (second.epoch, second.stale, second.best, float(second.best_weights["w"])) == (
-        2,
-        1,
-        0.7,
-        1.0,
-    )
-    worse = after(second, 0.6, 3.0)
-    assert (worse.stale, worse.best, float(worse.best_weights["w"])) == (2, 0.7, 1.0)
-    better = after(worse, 0.7000001, 4.0)
-    assert (better.stale, better.best, float(better.best_weights["w"])) == (0, 0.7000001, 4.0)
-    assert [row["epoch"] for row in better.history] == [1, 2, 3, 4]
 
 
 def test_weights_decay_and_biases_do_not():

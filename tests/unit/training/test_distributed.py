@@ -21,7 +21,7 @@ from vla.training.objective import Objective
 from vla.training.split import Split
 from vla.training.step import Step
 
-SETTINGS = {"projector_options": {"width": 8, "heads": 2, "dropout": 0.0, "noise": 0.0}}
+SETTINGS = {"projector_options": {"width": 8, "heads": 2, "dropout": 0.0}}
 
 
 def exact(value):
@@ -68,7 +68,7 @@ def _gradients(folder, videos, processes):
 
 def _trained(folder, broken, processes):
     data = made_corpus([3 + i % 5 for i in range(15)], dim=16)
-    options = {"width": 8, "heads": 2, "dropout": 0.0, "noise": 0.0}
+    options = {"width": 8, "heads": 2, "dropout": 0.0}
     # In halves, where a processor has hardware for them, sums of parts differ by more than is asked for below.
     config = TrainConfig(
         epochs=3, batch_size=4, projector_options=options, heads="", precision="fp32"

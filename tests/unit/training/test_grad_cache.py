@@ -101,7 +101,7 @@ def test_micro_batches_have_the_whole_gradient(most, loss, levels):
         segment_weight=0.6,
     )
     model, objective, some = (
-        model_of(dropout=0.0, noise=0.0).double(),
+        model_of(dropout=0.0).double(),
         Objective(config),
         drawn(config, Exact),
     )
@@ -127,9 +127,9 @@ def test_micro_batches_have_the_whole_gradient(most, loss, levels):
 
 def test_losses_from_vectors_match_matrices(monkeypatch):
     config = TrainConfig(captions_per_video=3)
-    model, batch = model_of(dropout=0.0, noise=0.0).double(), drawn(config, Exact).batch()
+    model, batch = model_of(dropout=0.0).double(), drawn(config, Exact).batch()
     expected = Objective(config)(model, batch)
-    monkeypatch.setattr(objectives, "_MAX_SCORES", 1)
+    monkeypatch.setattr(objectives, "MAX_SCORES", 1)
     actual = Objective(config)(model, batch)
     assert {k: v.item() for k, v in actual.items()} == pytest.approx(
         {k: v.item() for k, v in expected.items()}, rel=1e-12
@@ -169,7 +169,7 @@ def test_micro_batches_partition_the_step():
     ) + len(whole.questions)
 
 
-def test_micro_batch_noise_depends_on_seed():
+def test_micro_batch_dropout_depends_on_seed():
     config = TrainConfig()
     model, objective, some = model_of(), Objective(config), drawn(config)
     runs = []
@@ -199,7 +199,7 @@ def test_soft_alignments_are_batched(monkeypatch):
     """Their mean, weighed by how many there are: a large batch must not take the square of its videos."""
     config = TrainConfig(levels="segment", captions_per_video=3)
     model, objective, batch = (
-        model_of(dropout=0.0, noise=0.0),
+        model_of(dropout=0.0),
         Objective(config),
         drawn(config).batch(),
     )
@@ -227,9 +227,7 @@ def test_large_steps_are_split(monkeypatch, projector):
     weights, lost, random = [], [], torch.get_rng_state()
     for most in (1 << 15, 8):
         monkeypatch.setattr(grad_cache, "MAX_FRAMES", most)
-        model = model_of(
-            projector, **({"dropout": 0.0, "noise": 0.0} if projector == "temporal" else {})
-        )
+        model = model_of(projector, **({"dropout": 0.0} if projector == "temporal" else {}))
         torch.set_rng_state(random)
         step = Step(model, Objective(config), config, 10, ProcessGroup())
         losses = [step(drawn(config), number) for number in range(3)]

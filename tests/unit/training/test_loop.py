@@ -53,7 +53,6 @@ SETTINGS = {
     "projector_options": {"width": 16, "heads": 2},
     "epochs": 4,
     "batch_size": 8,
-    "patience": 10,
 }
 
 
@@ -79,21 +78,33 @@ def test_untrained_model_matches_frozen_encoder():
     assert similarity(zero_shot_model(DIM, 1.0), data)[1, 3] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("patience", [1, 3])
-def test_patience_applies_after_first_half(tmp_path, patience, seed):
-    data = corpus(seed=seed)
-    config = TrainConfig(
-        **{**SETTINGS, "epochs": 10, "patience": patience, "learning_rate": 0.02, "seed": seed}
-    )
-    record = run(tmp_path, data, config).record
-    scores = [row["score"] for row in record["history"]]
-    expected = 10
-    for epoch in range(5, 10):
-        if epoch - 1 - int(np.argmax(scores[:epoch])) >= patience:
-            expected = epoch
-            break
-    assert record["epochs"] == len(scores) == expected
+@pytest.mark.parametrize(
+    ("every", "validated"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (5, [5]), (9, [5])]
+)
+def test_every_epoch_runs_and_some_are_validated(tmp_path, every, validated):
+    seen = []
+    config = TrainConfig(**{**SETTINGS, "epochs": 5, "validate_every": every})
+    record = run(tmp_path / "r", corpus(), config, seen.append).record
+    assert record["epochs"] == 5
+    assert [row["epoch"] for row in record["history"]] == validated
+    reports = {p.done: p.values for p in seen if p.values and not p.part}
+    assert list(reports) == [1, 2, 3, 4, 5]
+    assert [done for done, values in reports.items() if "score" in values] == validated
+    # The losses of a row are those of its own epoch.
+    for row in record["history"]:
+        assert {k: reports[row["epoch"]][k] for k in row["losses"]} == row["losses"]
+
+
+def test_validation_changes_no_step(tmp_path):
+    """Nor does its interval: the losses of an epoch are the same, validated or not."""
+    losses = []
+    for every in (1, 2, 4):
+        seen = []
+        config = TrainConfig(**SETTINGS, validate_every=every)
+        run(tmp_path / str(every), corpus(), config, seen.append)
+        names = ("global", "segment", "pull")
+        losses.append([[p.values[k] for k in names] for p in seen if p.values and not p.part])
+    assert len(losses[0]) == 4 and losses[0] == losses[1] == losses[2]
 
 
 def test_the_callers_random_state_is_left_alone(tmp_path):
@@ -326,7 +337,7 @@ def test_large_batches_have_the_same_loss(monkeypatch):
         lambda *given, **named: blocks.append(0) or from_vectors(*given, **named),
     )
     for most in (1 << 22, 1):
-        monkeypatch.setattr("vla.training.objective._MAX_SCORES", most)
+        monkeypatch.setattr("vla.training.objective.MAX_SCORES", most)
         torch.manual_seed(0)
         model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
         loss = Objective(TrainConfig(levels="global", anchor_weight=0.0))(model, batch)["global"]
@@ -415,3 +426,23 @@ def test_warns_about_zero_losses(tmp_path):
         said.append,
     )
     assert any("every loss of this epoch is 0" in p.message for p in said if p.level == "warning")
+
+
+def test_the_gate_of_heads_gets_the_weights_before_the_first_step(tmp_path, monkeypatch):
+    from vla.training import loop
+    from vla.training.model_setup import initial_model
+
+    seen = {}
+
+    def record(model, initial, validator, alpha):
+        seen["initial"] = initial
+        seen["trained"] = {k: v.clone() for k, v in model.state_dict().items()}
+
+    monkeypatch.setattr(loop, "select_head_gate", record)
+    data, config = corpus(), TrainConfig(**{**SETTINGS, "heads": "moments"})
+    run(tmp_path, data, config)
+    split = split_rows(len(data.videos), {}, config.val_fraction, config.seed)
+    fresh = initial_model(data.subset(split.train), 20.0, config).state_dict()
+    heads = [key for key in fresh if key.startswith("heads.")]
+    assert all(torch.equal(seen["initial"][key], fresh[key]) for key in heads)
+    assert any(not torch.equal(seen["trained"][key], fresh[key]) for key in heads)

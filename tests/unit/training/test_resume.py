@@ -6,15 +6,20 @@ import signal
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
 
 from support.made_corpus import with_tokens
 from unit.training.test_loop import SETTINGS, corpus, run
+from vla.evaluation.results import PerQueryScores
+from vla.evaluation.validation import ValidationResult
+from vla.model import AlignmentModel, ModelConfig
 from vla.training import epochs
-from vla.training.checkpoint import load_model
+from vla.training.checkpoint import load_model, load_state, save_state
 from vla.training.config import TrainConfig
 from vla.training.interrupt import on_interrupt
+from vla.training.state import State, restore_state, state_tensors
 
 # 20 videos to train on, 2 a step, 4 epochs: 40 steps.
 CONFIG = TrainConfig(**{**SETTINGS, "batch_size": 2})
@@ -86,6 +91,80 @@ def test_repeated_resuming_gives_equal_bits(tmp_path):
             run(tmp_path / "parts", data, CONFIG, breaking_off_after(6))
     assert json.loads((tmp_path / "parts" / "progress.json").read_text())["record"]["epoch"] >= 2
     assert run(tmp_path / "parts", data, CONFIG).digest == whole.digest
+
+
+@pytest.mark.parametrize("step", [1, 5, 9, 10, 11, 20, 21, 25, 30, 35, 39])
+@pytest.mark.parametrize("every", [1, 3])
+def test_resumes_within_epochs_and_at_their_ends(tmp_path, monkeypatch, step, every):
+    """With the selection so far; with `every` 3 also within and after epochs that are not validated."""
+    config = TrainConfig(**{**SETTINGS, "batch_size": 2}, validate_every=every)
+    data, save = corpus(), epochs.save_state
+    saves = []
+
+    def save_so_many(*given):
+        if len(saves) < step:
+            saves.append(0)
+            save(*given)
+
+    monkeypatch.setattr(epochs, "save_state", save_so_many)
+    whole = run(tmp_path / "whole", data, config)
+    assert [row["epoch"] for row in whole.record["history"]] == (
+        [1, 2, 3, 4] if every == 1 else [3, 4]
+    )
+    saves.clear()
+
+    class Killed(Exception):
+        pass
+
+    def kill(*given):
+        save_so_many(*given)
+        if len(saves) == step:
+            raise Killed
+
+    monkeypatch.setattr(epochs, "save_state", kill)
+    with pytest.raises(Killed):
+        run(tmp_path / "parts", data, config)
+    state = json.loads((tmp_path / "parts" / "progress.json").read_text())["record"]
+    assert (state["epoch"], state["step"]) == ((step - 1) // 10, (step - 1) % 10 + 1)
+    done = [row["epoch"] for row in state["history"]]
+    assert done == [n for n in range(1, state["epoch"] + 1) if n % every == 0]
+    assert state["history"] == whole.record["history"][: len(done)]
+    notes = []
+    monkeypatch.setattr(epochs, "save_state", save)
+    again = run(tmp_path / "parts", data, config, lambda p: notes.append(p.message))
+    place = f"step {state['step']} of 10 in epoch {state['epoch'] + 1}"
+    assert f"resumed after {place}" in notes
+    assert again.digest == whole.digest and again.record == whole.record
+
+
+def test_state_of_the_selection_round_trips(tmp_path):
+    """Values by task and query of the best validation, and the weights that are selected."""
+    scores = {
+        "a": PerQueryScores(np.array([0.25, 1 / 3]), np.array([4, 9])),
+        "b c": PerQueryScores(np.array([0.1]), np.array([9])),
+    }
+    torch.manual_seed(0)
+    model = AlignmentModel(ModelConfig(4, "residual", {"width": 2}))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    sum(p.sum() for p in model.parameters()).backward()
+    optimizer.step()
+    first = {k: v.clone() + 1 for k, v in model.state_dict().items()}
+    state = State.initial(ValidationResult({}, 0.5, selection=scores), first)
+    state = state.after_step({"global": torch.tensor(0.3)}, 7)
+    save_state(tmp_path, "same", state_tensors(state, model, optimizer), state.record())
+    fresh = AlignmentModel(ModelConfig(4, "residual", {"width": 2}))
+    other = torch.optim.AdamW(fresh.parameters(), lr=0.1)
+    back = restore_state(load_state(tmp_path, "same", print), fresh, other)
+    assert (back.epoch, back.step, back.selected_epoch) == (0, 1, 0)
+    assert back.losses.keys() == {"global"}
+    assert torch.equal(back.losses["global"], state.losses["global"])
+    assert list(back.best) == ["a", "b c"]
+    for task, values in scores.items():
+        np.testing.assert_array_equal(back.best[task].by_query, values.by_query)
+        np.testing.assert_array_equal(back.best[task].videos, values.videos)
+    for key, value in first.items():
+        assert torch.equal(back.selected_weights[key], value)
+        assert torch.equal(fresh.state_dict()[key], model.state_dict()[key])
 
 
 def test_token_run_resumes_with_equal_bits(tmp_path):

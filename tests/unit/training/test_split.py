@@ -1,12 +1,16 @@
 """Splits: validation videos are disjoint, and held-out concepts are not trained on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from vla.batches.corpus import Corpus, Query
 from vla.datasets.base import Annotation, Question
 from vla.features import FrameFeatures
+from vla.model import zero_shot_model
 from vla.training.split import Split, hold_out_concepts, split_rows
+from vla.training.validator import Validator
 
 DIM = 8
 
@@ -38,9 +42,10 @@ def test_holds_out_nearest_concepts():
     split = hold_out_concepts(everything(data), data, 0.2, 0)
     hidden = np.zeros(len(data.queries), bool)
     hidden[split.held_out_queries] = True
-    assert abs(hidden.mean() - 0.2) < 0.02
+    of_train = np.isin([q.video for q in data.queries], everything(data).train)
+    assert abs(hidden[of_train].mean() - 0.2) < 0.02 and not hidden[~of_train].any()
     # By chance alone four in five of the captions of a withheld one's kind would be trained on.
-    left = [(~hidden[kinds == k]).mean() for k in np.unique(kinds[hidden])]
+    left = [(~hidden[of_train & (kinds == k)]).mean() for k in np.unique(kinds[hidden])]
     assert np.mean(left) < 0.4
     assert len(split.training_corpus(data).queries) == (~hidden).sum()
     assert not {q.text for q in split.training_corpus(data).queries} & {
@@ -56,7 +61,7 @@ def test_equal_captions_are_held_out_together():
     assert hidden and all((i + len(data.queries)) % len(twice.queries) in hidden for i in hidden)
 
 
-def test_video_without_captions_moves_to_validation():
+def test_video_without_captions_leaves_the_training():
     data, _ = corpus(60, timed=False)
     before = everything(data)
     split = hold_out_concepts(before, data, 0.2, 0)
@@ -65,9 +70,79 @@ def test_video_without_captions_moves_to_validation():
         assert all(
             i in split.held_out_queries for i, q in enumerate(data.queries) if q.video == video
         )
-    assert videos <= set(split.val.tolist()) and not videos & set(split.train.tolist())
-    assert sorted([*split.train, *split.val]) == sorted([*before.train, *before.val])
-    assert set(before.val.tolist()) <= set(split.val.tolist())
+    assert videos and videos == set(split.held_out_videos.tolist())
+    assert sorted([*split.train, *split.held_out_videos]) == before.train.tolist()
+    assert split.val.tolist() == before.val.tolist()
+
+
+NAMED = {i: "test" for i in range(0, 120, 4)} | {i: "val" for i in range(1, 120, 6)}
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_named_validation_videos_stay_as_they_are(timed):
+    """They are the user's criterion: all of their captions, and no video more."""
+    data, _ = corpus(60, timed=timed)
+    before = split_rows(120, NAMED, 0.15, 0)
+    split = hold_out_concepts(before, data, 0.2, 0)
+    assert before.names_val and split.names_val and not everything(data).names_val
+    assert (
+        split.val.tolist() == before.val.tolist() == sorted(i for i in NAMED if NAMED[i] == "val")
+    )
+    hidden = {data.queries[i].video for i in split.held_out_queries}
+    assert hidden and hidden <= set(before.train.tolist())
+    validated = Validator(data, split, "auto", 0)
+    assert validated.num_videos == len(before.val)
+    # All captions of the named videos, then those that are held out, are evaluated.
+    of_val = sum(q.video in set(before.val.tolist()) for q in data.queries)
+    assert validated.num_queries == of_val + len(split.held_out_queries)
+
+
+def test_videos_without_captions_validate_unless_some_are_named():
+    data, _ = corpus(60, timed=False)
+    random = hold_out_concepts(everything(data), data, 0.2, 0)
+    named = hold_out_concepts(split_rows(120, NAMED, 0.15, 0), data, 0.2, 0)
+    for split, others in ((random, len(random.held_out_videos)), (named, 0)):
+        assert len(split.held_out_videos)
+        validated = Validator(data, split, "auto", 0)
+        assert validated.num_videos == len(split.val) + others
+        first = len(split.val) + len(split.held_out_videos)
+        assert validated.gallery[:first].tolist() == [*split.val, *split.held_out_videos]
+        assert sorted(validated.gallery[first:]) == split.train.tolist()
+
+
+def test_scores_of_held_out_concepts_are_those_of_their_captions():
+    """By hand: the frozen encoder's rank of each video among the gallery."""
+    data, _ = corpus(60, timed=False)
+    rng = np.random.default_rng(5)
+    videos = [
+        replace(v, values=rng.standard_normal((4, DIM)).astype(np.float16)) for v in data.videos
+    ]
+    data = replace(data, videos=videos)
+    split = hold_out_concepts(everything(data), data, 0.2, 0)
+    validator = Validator(data, split, "auto", 0)
+    found = validator(zero_shot_model(DIM, 1.0))
+
+    def unit(rows):
+        return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+    means = unit(
+        np.stack([unit(videos[i].values.astype(np.float64)).mean(0) for i in validator.gallery])
+    )
+    place = {int(row): i for i, row in enumerate(validator.gallery)}
+    ranks = []
+    for i in split.held_out_queries:
+        scores = means @ unit(data.vectors[data.queries[i].text].astype(np.float64))
+        ranks.append(1 / sum(scores >= scores[place[data.queries[i].video]]))
+    is_held_out = np.isin(
+        validator.gallery[found.parts["text to video"].videos], split.held_out_videos
+    )
+    assert is_held_out.sum() == len(ranks)
+    assert found.parts["text to video"].by_query[is_held_out].mean() == pytest.approx(
+        np.mean(ranks), abs=1e-6
+    )
+    back = found.parts["video to text"]
+    others = back.by_query[np.isin(validator.gallery[back.videos], split.held_out_videos)].mean()
+    assert validator.held_out_score(found) == pytest.approx((np.mean(ranks) + others) / 2, abs=1e-6)
 
 
 def test_test_videos_have_no_held_out_concepts():

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 import vla
 from support import naive_search
@@ -103,7 +104,7 @@ def test_moments_are_where_question_and_answer_are_found(trained, count):
         workspace=trained.root,
     )[0]
     cache, (model, _) = active_cache(trained.caches), load_model(trained.runs / "plain")
-    model.projector.alpha.fill_(1.0)
+    model.projector.alpha.copy_(model.head_alpha)
     features = cache.frames("videos/v4.mp4")
     text = join_question_answer("what happens?", reply.answer)
     vector = model.align_texts(encoder_of(cache, "cpu", "auto").encode_text([text]).pooled)[0]
@@ -209,3 +210,33 @@ def test_heads_see_the_projector_as_it_was_trained(trained, monkeypatch):
 
     monkeypatch.setattr("vla.workflows.ask.load_model", turned_down)
     assert ask("what happens?", **given) == wanted
+
+
+def test_heads_answer_at_their_alpha_and_blind_ones_at_1(trained, monkeypatch):
+    """As in an evaluation: blind models are trained at alpha 1, whatever the gate of the run."""
+
+    load = load_model
+
+    def shaken(folder):
+        model, run = load(folder)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=generator))
+        model.head_alpha.fill_(alpha)
+        return model, run
+
+    monkeypatch.setattr("vla.workflows.ask.load_model", shaken)
+    monkeypatch.setitem(wanted.__globals__, "load_model", shaken)
+    replies = {}
+    for alpha in (0.0, 1.0):
+        for (query, video), (kind, predicted, unseen, question) in wanted(trained, "plain").items():
+            reply = ask(
+                query, [video], choices=question.choices, run="plain", workspace=trained.root
+            )[0]
+            assert reply.answer == in_words(kind, predicted, question), (alpha, query)
+            assert reply.unseen == in_words(kind, unseen, question), (alpha, query)
+            values = [value for _, value in reply.others]
+            replies.setdefault((query, video), []).append((reply.unseen, values))
+    assert any(first[1] != second[1] for first, second in replies.values())
+    assert all(first[0] == second[0] for first, second in replies.values())

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import vla
 from support.refusals import refused
@@ -17,7 +18,7 @@ from vla.errors import CacheError, VlaError
 from vla.hints import Hint
 from vla.indexing.store import open_index
 from vla.storage import atomic, locks, records
-from vla.training.checkpoint import load_model
+from vla.training.checkpoint import load_model, save_run
 from vla.workflows.verify import verify
 
 TOY = vla.EncoderChoice(encoder="toy")
@@ -106,7 +107,7 @@ def test_verifies_and_repairs_each_kind_of_record(full, name):
             command(workspace=full.root)
         except VlaError as error:
             assert "damaged" in str(error) or "altered" in str(error) or "index" in str(error)
-    names(full, mend=True)
+    names(full, repair=True)
     assert names(full) == []
 
 
@@ -261,10 +262,21 @@ def test_retrained_run_needs_a_new_index(full):
     assert vla.search("a dog", workspace=full.root)
 
 
+def _move_texts_and_frames(folder):
+    """Two runs of one epoch on few videos may both be the frozen encoder: this one is not."""
+    model, run = load_model(folder)
+    with torch.no_grad():
+        for parameter in model.projector.parameters():
+            parameter.add_(0.5)
+    model.projector.alpha.fill_(1.0)
+    save_run(folder, model, run.spec, run.identity, run.record)
+
+
 def test_calibration_of_the_previous_run_is_not_used(full):
     first = vla.open_workspace(full.root).searcher.calibration
     record = atomic.read_json(full.index / "calibration.json")
     trained(full, seed=5)
+    _move_texts_and_frames(full.runs / "default")
     vla.index(workspace=full.root, run="default")
     assert atomic.read_json(full.index / "calibration.json") == record
     second = vla.open_workspace(full.root).searcher.calibration
@@ -278,7 +290,7 @@ def test_verifies_and_repairs_a_calibration(full, pattern):
     before = vla.search("a dog", workspace=full.root)
     path = next(full.index.glob(pattern))
     path.write_bytes(path.read_bytes()[:-9] + b"x" * 9)
-    assert names(full) == names(full, mend=True) == ["index/calibration.json"]
+    assert names(full) == names(full, repair=True) == ["index/calibration.json"]
     assert names(full) == []
     assert vla.search("a dog", workspace=full.root) == before
     assert (full.index / "calibration.json").is_file()
@@ -330,7 +342,7 @@ def test_reading_takes_no_lock(full, monkeypatch):
     assert verify(workspace=full.root, read_data=True) == []
     vla.export(full.root / "out", workspace=full.root)
     with pytest.raises(AssertionError):
-        verify(workspace=full.root, mend=True)
+        verify(workspace=full.root, repair=True)
     monkeypatch.undo()
     locked_paths = []
     real = locks.lock
@@ -393,6 +405,6 @@ def test_detects_receipts_with_too_many_frames(toy_workspace):
     assert names(toy_workspace) == ["videos/v3.mp4"]
     with pytest.raises(CacheError, match="its receipt says 60"):
         vla.index(workspace=toy_workspace.root)
-    assert names(toy_workspace, mend=True) == ["videos/v3.mp4"] and names(toy_workspace) == []
+    assert names(toy_workspace, repair=True) == ["videos/v3.mp4"] and names(toy_workspace) == []
     vla.index(workspace=toy_workspace.root)
     assert open_index(toy_workspace.index).videos == ["videos/v2.mp4", "videos/v4.mp4"]

@@ -49,8 +49,8 @@ def answer(
 ) -> dict[str, HeadAnswers]:
     """Run the heads of `model` on the first `num_eval_videos` videos of `corpus`.
 
-    Heads see the projector as trained, whatever its alpha. Questions without a true answer are
-    omitted.
+    The projector has the alpha of the heads. The blind models of heads, trained at alpha 1, see the
+    texts at alpha 1. Questions without a true answer are omitted.
 
     Args:
         model: in evaluation mode.
@@ -69,10 +69,11 @@ def answer(
     if not answers:
         return {}
     device = model.log_scale.device
-    with model.with_alpha(1.0):
+    with model.for_heads():
         for rows, queries, questions in _batches(corpus, num_videos):
             batch = build_batch(corpus, rows, queries, questions).to(device)
             aligned = model(batch)
+            without_video = _blind_batch(model, batch)
             for name, head in model.heads.items():
                 if head.task not in TASKS:
                     continue
@@ -88,9 +89,9 @@ def answer(
                 predictions, saliency = _predict(head, aligned, batch)
                 of_task.predictions.extend(predictions)
                 of_task.saliency.extend(saliency)
-                if name in model.blind:
+                if name in model.blind and without_video is not None:
                     of_task.blind_predictions.extend(
-                        _predict(model.blind[name], aligned.blind(), batch)[0]
+                        _predict(model.blind[name], without_video, batch)[0]
                     )
     return {task: of_task for task, of_task in answers.items() if of_task.examples}
 
@@ -105,6 +106,14 @@ def correctness(answers: HeadAnswers, predictions: Sequence[Any]) -> np.ndarray:
     if max(map(len, true_answers)) == 1:
         return exact_match(first, [a[0] for a in true_answers]).astype(np.float64)
     return soft_accuracy(first, true_answers)
+
+
+def _blind_batch(model: AlignmentModel, batch: AlignmentBatch) -> AlignedBatch | None:
+    """Return the batch without its videos at alpha 1; None if no head has a blind model."""
+    if not model.blind:
+        return None
+    with model.with_alpha(1.0):
+        return model(batch).blind()
 
 
 def _predict(

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from vla.batches.corpus import Corpus
-from vla.errors import MissingError
+from vla.errors import MissingError, UsageError
 from vla.evaluation import retrieval_protocol
 from vla.evaluation.head_answers import HeadAnswers, correctness
 from vla.evaluation.moment_protocol import IN_VIDEO
 from vla.evaluation.predictions import CorpusPredictions
 from vla.evaluation.protocols import VALIDATION_GROUPS, Baselines, blind_scores, compute_scores
 from vla.evaluation.results import LOWER, PerQueryScores, Scores, ScoreTable
+from vla.metrics.average_precision import average_precisions
 from vla.metrics.moments import best_ious
 from vla.metrics.question_answering import predicted_counts
 from vla.metrics.retrieval import ranks
 from vla.model import AlignmentModel
 
+AUTO = "auto"
 _RERANKED_TASKS = ("text to video reranked", "video to text reranked")
 
 
@@ -29,11 +31,13 @@ class ValidationResult:
 
     Attributes:
         metrics: by task and measure, as in `vla eval`, e.g. `{"text to video": {"R@1": 41.2}}`.
-        score: one number from 0 to 1 for model selection: the mean over the tasks of the mean
-            reciprocal rank (retrieval), the mean IoU (moments) or the score of a head.
-        search: the same over tasks without heads; None without captions.
+        score: the mean over the tasks of `selection`; weights are selected by it.
+        search: the mean over the tasks of `parts`; None without captions.
         blind: scores of the heads' blind models, by task, like `metrics`.
-        parts: for each task of `search`, its values by query, from 0 to 1, with each query's video.
+        parts: for each task of a search, its values by query, from 0 to 1: reciprocal ranks for
+            retrieval, IoU for moments.
+        head_parts: the same for the heads: average precision for moments, correctness of answers.
+        selection: the same for the tasks that weights are selected by; higher is better.
     """
 
     metrics: dict[str, Scores]
@@ -41,6 +45,18 @@ class ValidationResult:
     search: float | None = None
     blind: dict[str, Scores] = field(default_factory=dict)
     parts: dict[str, PerQueryScores] = field(default_factory=dict)
+    head_parts: dict[str, PerQueryScores] = field(default_factory=dict)
+    selection: dict[str, PerQueryScores] = field(default_factory=dict)
+
+    def search_of(self, is_chosen: Callable[[np.ndarray], np.ndarray]) -> float:
+        """Return `search` over the queries of some videos; 0 without any.
+
+        Args:
+            is_chosen: of the rows of videos `(Q,)` of queries, which are meant `(Q,)` bool.
+        """
+        values = [p.by_query[is_chosen(p.videos)] for p in self.parts.values()]
+        means = [float(v.mean()) for v in values if len(v)]
+        return float(np.mean(means)) if means else 0.0
 
     def to_json(self) -> dict[str, object]:
         """Return metrics and scores as a JSON object."""
@@ -55,6 +71,7 @@ def validate(
     queries: np.ndarray | None = None,
     *,
     heads: bool = True,
+    select: str = AUTO,
 ) -> ValidationResult:
     """Evaluate `model` on the captions and questions of the first `num_eval_videos` videos.
 
@@ -69,27 +86,28 @@ def validate(
         queries: `(Q,)` bool, the evaluated captions, in any video; overrides `num_eval_videos` for
             captions.
         heads: include the heads.
+        select: the measure of `selection`, as in `metrics`, e.g. `moment by head mAP`; `auto`: the
+            tasks of the heads, or without answers of heads those of a search.
 
     Raises:
         MissingError: those videos have no caption, and no question for a head.
+        UsageError: `select` is no measure of these annotations and heads.
     """
-    # Pairwise, as in all earlier runs: rounding decides between two equal segments.
     predictions = CorpusPredictions(
-        model, corpus, num_eval_videos=num_eval_videos, queries=queries, heads=heads, pairwise=True
+        model, corpus, num_eval_videos=num_eval_videos, queries=queries, heads=heads
     )
     searches = retrieval_protocol.searches(predictions, None, VALIDATION_GROUPS)
     scores = compute_scores(predictions, VALIDATION_GROUPS, searches)
     if not scores:
         raise MissingError("no captions and no answered questions to evaluate on")
     parts = _search_parts(predictions, searches, scores)
-    by_search = [part.value for part in parts.values()]
-    by_heads = [
-        float((1 / scores[task]["MnR"].by_query).mean())
-        for task in _RERANKED_TASKS
-        if task in scores
-    ]
-    by_heads += [_head_score(answers) for answers in predictions.answers.values()]
-    search = float(np.mean(by_search)) if by_search else None
+    head_parts = {task: head_values(answers) for task, answers in predictions.answers.items()}
+    for task in _RERANKED_TASKS:
+        if task in scores:
+            rank = scores[task]["MnR"]
+            head_parts[task] = PerQueryScores(1 / rank.by_query, rank.videos)
+    search = float(np.mean([part.value for part in parts.values()])) if parts else None
+    selection = (head_parts or parts) if select == AUTO else _measure(scores, select)
     metrics = {
         task: {name: v.value for name, v in measures.items()} for task, measures in scores.items()
     }
@@ -98,7 +116,8 @@ def validate(
         for task in predictions.answers
         if (task_scores := blind_scores(predictions, task))
     }
-    return ValidationResult(metrics, float(np.mean(by_search + by_heads)), search, blind, parts)
+    score = float(np.mean([part.value for part in selection.values()]))
+    return ValidationResult(metrics, score, search, blind, parts, head_parts, selection)
 
 
 def head_baselines(
@@ -157,20 +176,32 @@ def _search_parts(
     return parts
 
 
-def _head_score(answers: HeadAnswers) -> float:
-    """Return the score of a head's answers from 0 to 1."""
+def _measure(scores: Mapping[str, ScoreTable], name: str) -> dict[str, PerQueryScores]:
+    """Return the values of the measure `TASK MEASURE`, with the sign that makes higher better."""
+    measures = {
+        f"{task} {measure}": (values, measure)
+        for task, table in scores.items()
+        for measure, values in table.items()
+        if not values.median
+    }
+    if name not in measures:
+        raise UsageError(
+            f"select is auto or a measure of the validation videos, not {name!r}; there are "
+            f"{', '.join(measures)}"
+        )
+    values, measure = measures[name]
+    sign = -1.0 if measure in LOWER else 0.01
+    return {name: PerQueryScores(sign * values.by_query, values.videos)}
+
+
+def head_values(answers: HeadAnswers) -> PerQueryScores:
+    """Return the values of a head's answers by query, from 0 to 1."""
+    videos = np.array([q.video for q in answers.examples], np.int64)
     if answers.task == "count":
         true = np.array([q.question.count for q in answers.examples], np.float64)
-        return 1 / (
-            1
-            + float(
-                ((predicted_counts([float(p) for p in answers.predictions]) - true) ** 2).mean()
-            )
-        )
+        counts = predicted_counts([float(p) for p in answers.predictions])
+        return PerQueryScores(1 / (1 + (counts - true) ** 2), videos)
     if answers.task == "moments":
-        by_query = best_ious(answers.predictions, [q.spans for q in answers.examples], 1)
-    else:
-        by_query = correctness(answers, answers.predictions)
-    return (
-        100 * float(by_query.mean()) / 100
-    )  # through percent: the last bit may decide between two epochs
+        truths = [q.spans for q in answers.examples]
+        return PerQueryScores(average_precisions(answers.predictions, truths).mean(axis=1), videos)
+    return PerQueryScores(correctness(answers, answers.predictions), videos)

@@ -88,7 +88,14 @@ class Verdict:
     def from_record(cls, record: Mapping[str, Any]) -> Verdict | None:
         """Return the verdict in a run's record; None if missing (older versions) or damaged."""
         try:
-            fields = record["verdict"]
+            return cls.from_json(record["verdict"])
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+            return None
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Verdict | None:
+        """Return the verdict of `to_json`; None if damaged."""
+        try:
             tasks = {str(name): _parse_gain(gain) for name, gain in fields["tasks"].items()}
             return cls(int(fields["videos"]), _parse_gain(fields["score"]), tasks)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
@@ -104,26 +111,53 @@ def compare(
     turn with all its queries. With one query for each video, it is that of the paired t test. A
     percentile bootstrap is too narrow with few videos.
     """
+    gains = _jackknife(ours, frozen)
+    if not gains:
+        return None
+    tasks = {k: _interval(gain, others) for k, (gain, others) in gains.items()}
+    mean, others = _mean(gains)
+    return Verdict(len(others), _interval(mean, others), tasks)
+
+
+def standard_error(
+    ours: Mapping[str, PerQueryScores], others: Mapping[str, PerQueryScores]
+) -> float:
+    """Return the standard error of the mean gain over the tasks, by the jackknife of `compare`;
+    infinite with fewer than two videos.
+    """
+    gains = _jackknife(ours, others)
+    jackknife = _mean(gains)[1] if gains else np.zeros(0)
+    return _error(jackknife) if len(jackknife) > 1 else math.inf
+
+
+def _mean(gains: Mapping[str, tuple[float, np.ndarray]]) -> tuple[float, np.ndarray]:
+    """Return the mean over the tasks of gains and of their jackknife values."""
+    return (
+        float(np.mean([gain for gain, _ in gains.values()])),
+        np.mean([others for _, others in gains.values()], axis=0),
+    )
+
+
+def _jackknife(
+    ours: Mapping[str, PerQueryScores], frozen: Mapping[str, PerQueryScores]
+) -> dict[str, tuple[float, np.ndarray]]:
+    """Return, by task, the mean gain and its values `(V,)` without each of the videos of all tasks."""
     pairs = {
         k: (a.by_query - frozen[k].by_query, a.videos) for k, a in ours.items() if len(a.by_query)
     }
     if not pairs:
-        return None
+        return {}
     videos = np.unique(np.concatenate([query_videos for _, query_videos in pairs.values()]))
-    gains, jackknife = [], []
-    for values, query_videos in pairs.values():
+    gains = {}
+    for task, (values, query_videos) in pairs.items():
         rows = np.searchsorted(videos, query_videos)
         sums = np.bincount(rows, weights=values, minlength=len(videos))
         num_others = len(values) - np.bincount(rows, minlength=len(videos))
-        gains.append(values.mean())
+        mean = float(values.mean())
         # A task with queries of one video only has no value without it.
-        jackknife.append(
-            np.where(num_others > 0, (sums.sum() - sums) / np.maximum(num_others, 1), gains[-1])
-        )
-    tasks = {
-        k: _interval(gain, others) for k, gain, others in zip(pairs, gains, jackknife, strict=True)
-    }
-    return Verdict(len(videos), _interval(np.mean(gains), np.mean(jackknife, axis=0)), tasks)
+        others = np.where(num_others > 0, (sums.sum() - sums) / np.maximum(num_others, 1), mean)
+        gains[task] = (mean, others)
+    return gains
 
 
 def is_better(record: Mapping[str, Any]) -> bool:
@@ -167,6 +201,34 @@ def sentence(record: Mapping[str, Any]) -> str:
     return f"no measurable difference from the frozen encoder on {videos} ({_SEARCH_SCORE} {verdict.score}); {limit}"
 
 
+def head_sentences(record: Mapping[str, Any]) -> dict[str, str]:
+    """Describe, by task, the comparison of each head with the untrained head on the frozen encoder,
+    without a full stop.
+    """
+    fields = record.get("heads")
+    verdicts = {
+        str(task): Verdict.from_json(verdict)
+        for task, verdict in (fields.items() if isinstance(fields, Mapping) else ())
+    }
+    return {
+        task: _head_sentence(verdict) for task, verdict in verdicts.items() if verdict is not None
+    }
+
+
+def _head_sentence(verdict: Verdict) -> str:
+    videos = "1 held-out video" if verdict.videos == 1 else f"{verdict.videos} held-out videos"
+    if verdict.videos < MIN_VIDEOS:
+        return f"too few videos: {videos}, at least {MIN_VIDEOS} are needed"
+    if verdict.is_better:
+        return f"better than the untrained head on {videos} ({verdict.score})"
+    if verdict.is_worse:
+        return f"worse than the untrained head on {videos} ({verdict.score})"
+    return (
+        f"no measurable difference from the untrained head on {videos} ({verdict.score}); "
+        f"differences below ±{verdict.detectable_gain:.1f} points are not measurable"
+    )
+
+
 def _differs(record: Mapping[str, Any]) -> bool:
     """Return whether a run differs from the frozen encoder: False if alpha and centering are 0."""
     return _number(record, "alpha") > 0 or _number(record, "centring") > 0
@@ -197,11 +259,13 @@ def _interval(gain: float, jackknife: np.ndarray) -> Gain:
     num_videos = len(jackknife)
     if num_videos < 2:
         return Gain(100 * float(gain), -100.0, 100.0)
-    error = math.sqrt(
-        (num_videos - 1) / num_videos * float(((jackknife - jackknife.mean()) ** 2).sum())
-    )
-    half = _students_t(num_videos - 1) * error
+    half = _students_t(num_videos - 1) * _error(jackknife)
     return Gain(*(100 * float(x) for x in (gain, gain - half, gain + half)))
+
+
+def _error(jackknife: np.ndarray) -> float:
+    count = len(jackknife)
+    return math.sqrt((count - 1) / count * float(((jackknife - jackknife.mean()) ** 2).sum()))
 
 
 def _parse_gain(record: Mapping[str, Any]) -> Gain:

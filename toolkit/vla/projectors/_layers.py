@@ -1,4 +1,4 @@
-"""Layers of projectors: whitening, layers initialized to zero, and dropout that is fast
+"""Layers of projectors: standardization, layers initialized to zero, and dropout that is fast
 on a CPU.
 """
 
@@ -12,67 +12,41 @@ from torch.nn import functional
 
 from vla.errors import UsageError
 
-_MIN_SHRINKAGE = 1e-3
-_ROWS_PER_DIRECTION = 10
-"""Rows per direction from which on the sample covariance is used without shrinkage."""
 
+class Standardization(nn.Module):
+    """Standardization `(x - center) * scale`: features without their mean, of a mean variance of 1.
 
-class Whitening(nn.Module):
-    """Whitening `(x - center) @ matrix`: features without their mean, of equal variance in all
-    directions.
-
-    Before `fit` it only scales unit vectors, whose entries are about `dim ** -0.5`, to entries of
-    about 1.
+    One scale for all directions: whitening, which gives each direction the same variance, amplifies
+    those that a small collection hardly shows (docs/development/decisions/whitening.md). Before
+    `fit` the entries of unit vectors, about `dim ** -0.5`, are scaled to about 1.
 
     Args:
         dim: width of the features.
-        noise: standard deviation of noise that is added in training.
     """
 
     center: torch.Tensor
-    matrix: torch.Tensor
+    scale: torch.Tensor
 
-    def __init__(self, dim: int, noise: float) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.noise = noise
         self.register_buffer("center", torch.zeros(dim))
-        self.register_buffer("matrix", torch.eye(dim) * math.sqrt(dim))
+        self.register_buffer("scale", torch.tensor(math.sqrt(dim)))
 
     def fit(self, rows: torch.Tensor) -> None:
-        """Estimate mean and covariance from `rows` `(N, D)`, with shrinkage of the covariance for
-        few rows.
+        """Estimate mean and mean variance from `rows` `(N, D)`; rows that are all equal, or a single
+        one, change nothing.
         """
-        count, dim = rows.shape
         samples = rows.detach().double().cpu()
         center = samples.mean(0)
-        values, vectors = torch.linalg.eigh(
-            (samples - center).T @ (samples - center) / max(1, count)
-        )
-        mean = float(values.clamp_min(0).mean())
-        if count < 2 or mean <= 0:
+        variance = float((samples - center).square().mean())
+        if len(rows) < 2 or variance <= 0:
             return
-        shrinkage = min(1.0, max(_MIN_SHRINKAGE, dim / (_ROWS_PER_DIRECTION * count)))
-        variances = (1 - shrinkage) * values.clamp_min(0) + shrinkage * mean
         self.center.copy_(center)
-        self.matrix.copy_(vectors / variances.sqrt() @ vectors.T)
+        self.scale.fill_(variance**-0.5)
 
     def forward(self, unit: torch.Tensor) -> torch.Tensor:
-        """Return the whitened vectors, of the same shape."""
-        white = (unit - self.center) @ self.matrix
-        return add_noise(white, self.noise) if self.training and self.noise else white
-
-
-def add_noise(values: torch.Tensor, deviation: float) -> torch.Tensor:
-    """Return `values` plus uniform noise of mean 0 and the given standard deviation.
-
-    Normal noise takes a CPU several times as long, more than the product with the matrix, and sums
-    over hundreds of either have the same distribution.
-    """
-    words = torch.empty((values.numel() + 3) // 4, dtype=torch.int64, device=values.device).random_(
-        -(2**63), None
-    )
-    noise = words.view(torch.int16)[: values.numel()].view(values.shape)
-    return torch.add(values, noise, alpha=deviation * math.sqrt(12) / 2**16)
+        """Return the standardized vectors, of the same shape."""
+        return (unit - self.center) * self.scale
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:

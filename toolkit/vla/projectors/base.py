@@ -7,16 +7,14 @@ from torch import nn
 
 from vla.nn.l2_normalize import l2_normalize
 from vla.nn.packing import Packing
-from vla.projectors._layers import Whitening
+from vla.projectors._layers import Standardization
 
 
 class ResidualProjector(nn.Module):
-    """Projector `l2_normalize(start + alpha * change(whitened))` of frames and of texts.
+    """Projector `l2_normalize(start + alpha * change(standardized))` of frames and of texts.
 
-    `start` is the normalized feature, `whitened` the whitened one. Whitening amplifies directions
-    in which the frozen encoder varies little, for instance between two captions that differ in one
-    word, so that they can be learned from. Noise on it in training prevents overfitting to a few
-    hundred videos.
+    `start` is the normalized feature, `standardized` the same without its mean and of a mean
+    variance of 1.
 
     Subclasses define `change_frames` and `change_text`, whose last layer starts at zero: at step 0
     the projector is exactly the frozen encoder.
@@ -31,31 +29,31 @@ class ResidualProjector(nn.Module):
     alpha: torch.Tensor
     centring: torch.Tensor
 
-    def __init__(self, dim: int, noise: float = 0.0) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
         self.register_buffer("alpha", torch.tensor(1.0))
         self.register_buffer("centring", torch.tensor(0.0))
-        self.frames_seen, self.texts_seen = Whitening(dim, noise), Whitening(dim, noise)
+        self.frame_statistics, self.text_statistics = Standardization(dim), Standardization(dim)
 
     def fit(self, frames: torch.Tensor, texts: torch.Tensor) -> None:
-        """Estimate the whitening from raw features `(N, D)` of training frames and texts."""
-        self.frames_seen.fit(l2_normalize(frames))
-        self.texts_seen.fit(l2_normalize(texts))
+        """Estimate the statistics of raw features `(N, D)` of training frames and texts."""
+        self.frame_statistics.fit(l2_normalize(frames))
+        self.text_statistics.fit(l2_normalize(texts))
 
     def change_frames(
-        self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing
+        self, standardized: torch.Tensor, seconds: torch.Tensor, packing: Packing
     ) -> torch.Tensor:
         """Return the change `(N, D)` of each frame.
 
         Args:
-            whitened: `(N, D)` packed frames.
+            standardized: `(N, D)` packed frames.
             seconds: `(N,)` their timestamps.
             packing: their positions in the batch.
         """
         raise TypeError(f"{type(self).__name__} does not define change_frames")
 
-    def change_text(self, whitened: torch.Tensor) -> torch.Tensor:
+    def change_text(self, standardized: torch.Tensor) -> torch.Tensor:
         """Return the change `(Q, D)` of each text."""
         raise TypeError(f"{type(self).__name__} does not define change_text")
 
@@ -63,14 +61,14 @@ class ResidualProjector(nn.Module):
         """Return the unit vectors `(..., D)` that changes are added to: raw `frames`, normalized
         and centered.
         """
-        return self._center(l2_normalize(frames), self.frames_seen)
+        return self._center(l2_normalize(frames), self.frame_statistics)
 
     def start_text(self, texts: torch.Tensor) -> torch.Tensor:
         """Return the same of raw `texts`."""
-        return self._center(l2_normalize(texts), self.texts_seen)
+        return self._center(l2_normalize(texts), self.text_statistics)
 
-    def _center(self, unit: torch.Tensor, whitening: Whitening) -> torch.Tensor:
-        return l2_normalize(unit - self.centring * whitening.center)
+    def _center(self, unit: torch.Tensor, statistics: Standardization) -> torch.Tensor:
+        return l2_normalize(unit - self.centring * statistics.center)
 
     def project_frames(
         self, frames: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor
@@ -98,9 +96,9 @@ class ResidualProjector(nn.Module):
             packing: positions of the frames in the batch.
         """
         unit = l2_normalize(frames)
-        start = self._center(unit, self.frames_seen)
+        start = self._center(unit, self.frame_statistics)
         return l2_normalize(
-            start + self.alpha * self.change_frames(self.frames_seen(unit), seconds, packing)
+            start + self.alpha * self.change_frames(self.frame_statistics(unit), seconds, packing)
         )
 
     def project_text(self, texts: torch.Tensor) -> torch.Tensor:
@@ -110,5 +108,5 @@ class ResidualProjector(nn.Module):
         """
         real = (texts.abs().sum(-1, keepdim=True) > 0).to(texts.dtype)
         unit = l2_normalize(texts)
-        change = self.change_text(self.texts_seen(unit))
-        return l2_normalize(self._center(unit, self.texts_seen) + self.alpha * change) * real
+        change = self.change_text(self.text_statistics(unit))
+        return l2_normalize(self._center(unit, self.text_statistics) + self.alpha * change) * real

@@ -16,11 +16,11 @@ class Projector(ResidualProjector):
     """
 
     def change_frames(
-        self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing
+        self, standardized: torch.Tensor, seconds: torch.Tensor, packing: Packing
     ) -> torch.Tensor:
         """Return zeros."""
-        return torch.zeros_like(whitened)
+        return torch.zeros_like(standardized)
 
-    def change_text(self, whitened: torch.Tensor) -> torch.Tensor:
+    def change_text(self, standardized: torch.Tensor) -> torch.Tensor:
         """Return zeros."""
-        return torch.zeros_like(whitened)
+        return torch.zeros_like(standardized)

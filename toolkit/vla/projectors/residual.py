@@ -18,22 +18,19 @@ class Projector(ResidualProjector):
         dim: width of the features.
         width: hidden units of each network.
         dropout: of the hidden units.
-        noise: standard deviation of the noise added to the whitened features in training.
     """
 
-    def __init__(
-        self, dim: int, width: int = 128, dropout: float = 0.1, noise: float = 0.5
-    ) -> None:
-        super().__init__(dim, noise)
+    def __init__(self, dim: int, width: int = 128, dropout: float = 0.1) -> None:
+        super().__init__(dim)
         self.frames = Bottleneck(dim, width, dropout)
         self.text = Bottleneck(dim, width, dropout)
 
     def change_frames(
-        self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing
+        self, standardized: torch.Tensor, seconds: torch.Tensor, packing: Packing
     ) -> torch.Tensor:
         """Return the output of the frame network for each frame."""
-        return self.frames(whitened)
+        return self.frames(standardized)
 
-    def change_text(self, whitened: torch.Tensor) -> torch.Tensor:
+    def change_text(self, standardized: torch.Tensor) -> torch.Tensor:
         """Return the output of the text network."""
-        return self.text(whitened)
+        return self.text(standardized)

@@ -30,7 +30,6 @@ class Projector(ResidualProjector):
         blocks: number of blocks.
         heads: attention heads of each block.
         dropout: of hidden units.
-        noise: standard deviation of the noise added to the whitened features in training.
     """
 
     def __init__(
@@ -40,9 +39,8 @@ class Projector(ResidualProjector):
         blocks: int = 1,
         heads: int = 4,
         dropout: float = 0.3,
-        noise: float = 0.5,
     ) -> None:
-        super().__init__(dim, noise)
+        super().__init__(dim)
         self.enter = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
@@ -50,19 +48,19 @@ class Projector(ResidualProjector):
         self.text = zero_linear(dim, dim)
 
     def change_frames(
-        self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing
+        self, standardized: torch.Tensor, seconds: torch.Tensor, packing: Packing
     ) -> torch.Tensor:
         """Return the output of the blocks."""
-        hidden = self.enter(whitened) + _time_encoding(seconds, self.enter.out_features).to(
-            whitened.dtype
+        hidden = self.enter(standardized) + _time_encoding(seconds, self.enter.out_features).to(
+            standardized.dtype
         )
         for block in self.blocks:
             hidden = block(hidden, packing)
         return self.leave(self.norm(hidden))
 
-    def change_text(self, whitened: torch.Tensor) -> torch.Tensor:
+    def change_text(self, standardized: torch.Tensor) -> torch.Tensor:
         """Return the output of the linear map."""
-        change: torch.Tensor = self.text(whitened)
+        change: torch.Tensor = self.text(standardized)
         return change
 
 

@@ -83,7 +83,7 @@ class MomentLocalizer:
 
     Attributes:
         model: the model that is searched with; its heads are not used.
-        head_model: the same model at the alpha that heads are trained for; None without a head for
+        head_model: the same model at the alpha of the heads; None without a head for
             moments.
     """
 
@@ -96,7 +96,7 @@ class MomentLocalizer:
         if all(head.task != "moments" for head in model.heads.values()):
             return cls(model, None)
         head_model = copy.deepcopy(model).eval()
-        head_model.projector.alpha.fill_(1.0)
+        head_model.projector.alpha.copy_(model.head_alpha)
         return cls(model, head_model)
 
     def predict(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla.errors import CacheError, MissingError, UnknownNameError, UsageError
-from vla.evaluation.verdict import is_better, sentence
+from vla.evaluation.verdict import head_sentences, is_better, sentence
 from vla.features import FeatureSpec
 from vla.hints import Hint
 from vla.model_config import ModelConfig
@@ -95,6 +95,11 @@ class Run:
         encoder on ...`.
         """
         return sentence(self.record)
+
+    @property
+    def head_verdicts(self) -> dict[str, str]:
+        """Comparison of each head with the untrained head on the frozen encoder, by task."""
+        return head_sentences(self.record)
 
 
 def save_run(

@@ -19,6 +19,9 @@ MAX_SEED = 2**32 - 1
 HEADS_BY_QUESTION = {"choice": "choice_qa", "open": "open_qa", "count": "counting"}
 """Default head for each kind of question."""
 
+_NUM_VIDEO_PASSES, _MIN_EPOCHS, _MAX_EPOCHS = 20_000, 10, 80
+"""Default length of a training: videos shown, with repeats, and bounds of its epochs."""
+
 _KINDS: dict[str, tuple[Any, str]] = {
     "str": (str, "a text"),
     "int": (int, "a whole number"),
@@ -27,7 +30,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "dict": (dict, "a table"),
 }
 _POSITIVE_COUNTS = (
-    "epochs", "batch_size", "hard_negative_group_size", "captions_per_video", "questions_per_video", "patience",
+    "epochs", "batch_size", "hard_negative_group_size", "captions_per_video", "questions_per_video", "validate_every",
 )  # fmt: skip
 
 
@@ -53,7 +56,7 @@ class TrainConfig:
         global_loss: plug-in name, of the kind `pairs`.
         segment_loss: plug-in name for timed captions, of the kind `pairs`.
         untimed_loss: plug-in name for captions without times, of the kind `sets`.
-        epochs: maximum number of passes over the videos.
+        epochs: passes over the videos; by default as many as show 20,000 videos, from 10 to 80.
         batch_size: videos in a step.
         hard_negative_group_size: videos in a group of neighbours in the frozen space that share a
             step; 1 draws each video by itself.
@@ -64,8 +67,10 @@ class TrainConfig:
         warmup: share of all steps.
         anchor_weight: weight of the mean squared distance between trained and frozen vectors
             (L2-SP), against forgetting content that the captions do not mention.
-        patience: epochs without a better validation score before training stops; never in the
-            first half of `epochs`.
+        select: measure that the weights are selected by, as `vla eval` prints it, e.g. `moment by
+            head mAP`; `auto`: the scores of the heads, or without heads those of search.
+        validate_every: epochs between validations; by default so many that validation takes at most
+            about a fifth of the time, and at most ten validations are made.
         val_fraction: fraction of videos used for validation where the captions name no split.
         held_out_concepts: fraction of the captions' content held out from training, to measure how
             content that no caption mentions is affected; at 0, or where the captions name
@@ -78,7 +83,7 @@ class TrainConfig:
     """
 
     levels: str = "both"
-    segment_weight: float = 0.5
+    segment_weight: float = 1.0
     score: str = "mean"
     heads: str = "auto"
     head_options: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -88,16 +93,17 @@ class TrainConfig:
     global_loss: str = "infonce"
     segment_loss: str = "infonce"
     untimed_loss: str = "segment_transport"
-    epochs: int = 40
+    epochs: int | None = None
     batch_size: int = 64
     hard_negative_group_size: int = 4
     captions_per_video: int = 4
     questions_per_video: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     weight_decay: float = 0.05
     warmup: float = 0.05
     anchor_weight: float = 1.0
-    patience: int = 8
+    select: str = "auto"
+    validate_every: int | None = None
     val_fraction: float = 0.15
     held_out_concepts: float = 0.1
     seed: int = 0
@@ -123,8 +129,9 @@ class TrainConfig:
                 f"{name!r} has options or a weight, and is none of the heads {self.heads}"
             )
         for name in _POSITIVE_COUNTS:
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, not {value}")
         if self.batch_size < 2 and self.levels in ("both", "global"):
             raise UsageError(
                 f"batch_size must be at least 2 with levels {self.levels}, not {self.batch_size}: "
@@ -159,6 +166,12 @@ class TrainConfig:
     def head_names(self) -> list[str]:
         """Names in `heads`, without repeats."""
         return list(dict.fromkeys(name.strip() for name in self.heads.split(",") if name.strip()))
+
+    def num_epochs(self, num_videos: int) -> int:
+        """Return `epochs`, or the default for so many training videos."""
+        if self.epochs is not None:
+            return self.epochs
+        return min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(_NUM_VIDEO_PASSES / max(1, num_videos))))
 
     def to_json(self) -> dict[str, Any]:
         """Return all settings."""
@@ -197,7 +210,10 @@ class TrainConfig:
         """Raise UsageError for a value of the wrong type: recipes are written by hand."""
         for setting in fields(self):
             value, kind = getattr(self, setting.name), str(setting.type).split("[")[0]
+            kind, _, optional = kind.partition(" | ")
             types, description = _KINDS[kind]
+            if value is None and optional:
+                continue
             if not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"):
                 raise UsageError(f"{setting.name} is {description}, not {value!r}")
         for name, weight in self.head_weights.items():

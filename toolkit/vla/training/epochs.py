@@ -22,6 +22,7 @@ from vla.training.distributed import ProcessGroup
 from vla.training.hard_negatives import group_into_batches, nearest_videos
 from vla.training.interrupt import InterruptFlag
 from vla.training.sampler import BatchPlan, BatchSampler
+from vla.training.schedule import Schedule
 from vla.training.state import State, restore_state, state_tensors
 from vla.training.step import Step
 from vla.training.throughput import Throughput
@@ -73,28 +74,29 @@ class Epochs:
     """
 
     def __init__(
-        self, model: AlignmentModel, step: Step, sampler: EpochSampler, config: TrainConfig, folder: Path, identity: str,
-        processes: ProcessGroup, progress: ProgressCallback,
+        self, model: AlignmentModel, step: Step, sampler: EpochSampler, schedule: Schedule, start: ValidationResult,
+        config: TrainConfig, folder: Path, identity: str, processes: ProcessGroup, progress: ProgressCallback,
     ) -> None:  # fmt: skip
         self._model, self._step, self._sampler, self._config = model, step, sampler, config
+        self._schedule = schedule
         self._folder, self._identity, self._processes, self._progress = (
             folder,
             identity,
             processes,
             progress,
         )
-        self.state = State(0, 0, {}, -1.0, 0, [], {})
+        self.state = State.initial(start, cpu_state_dict(model))
         checkpoint = load_state(folder, identity, self._warn)
         processes.barrier()
         if checkpoint is not None:
             self.state = restore_state(checkpoint, model, step.optimizer)
             self._note(f"resumed after {_describe_position(self.state, sampler.steps)}")
-        self._throughput = Throughput(self._number, sampler.steps * config.epochs)
+        self._throughput = Throughput(self._number, sampler.steps * schedule.epochs)
 
     @property
     def is_over(self) -> bool:
-        """Whether the last epoch is done, or the score no longer rises."""
-        return self.state.epoch >= self._config.epochs or _is_stale(self.state, self._config)
+        """Whether the last epoch is done."""
+        return self.state.epoch >= self._schedule.epochs
 
     def run(self, interrupt: InterruptFlag) -> None:
         """Take the remaining steps of the epoch.
@@ -112,23 +114,32 @@ class Epochs:
             if self._processes.rank == 0 and (is_interrupted or self._throughput.should_save()):
                 self._save()
             if is_interrupted:
-                self._note(_interruption_message(self.state, steps, self._config))
+                self._note(_interruption_message(self.state, steps, self._schedule.epochs))
                 raise KeyboardInterrupt
             if self.state.step < steps and self._throughput.should_show():
                 self._show({name: float(value) for name, value in losses.items()})
         _require_finite(self._model, self.state.epoch + 1, self._config)
 
-    def end(self, result: ValidationResult, headline: Mapping[str, float]) -> None:
-        """Record the validation result of the epoch, and keep the weights if they are the best so
-        far.
+    def end(self) -> bool:
+        """End the epoch; return whether it is to be validated."""
+        self.state = self.state.after_epoch()
+        _warn_if_idle(self.state, self._schedule.epochs, self._progress)
+        if self._schedule.validates(self.state.epoch):
+            return True
+        self._show(self.state.mean_losses())
+        self.state = self.state.without_losses()
+        return False
+
+    def record(self, result: ValidationResult, headline: Mapping[str, float]) -> None:
+        """Record the validation of the last epoch, and select its weights if they are as good as the
+        best.
 
         Args:
             result: its score compares epochs.
             headline: metrics for the progress line.
         """
-        self.state = self.state.after_epoch(result, cpu_state_dict(self._model))
+        self.state = self.state.after_validation(result, cpu_state_dict(self._model))
         self._show({**self.state.history[-1]["losses"], "score": result.score, **headline})
-        _warn_if_idle(self.state, self._config, self._progress)
 
     @property
     def _number(self) -> int:
@@ -146,11 +157,11 @@ class Epochs:
         values = {**metrics, "rate": rate, **self._throughput.values()}
         share = self.state.step / self._sampler.steps
         self._progress(
-            Progress("train", self.state.epoch, self._config.epochs, "", "info", values, share)
+            Progress("train", self.state.epoch, self._schedule.epochs, "", "info", values, share)
         )
 
     def _note(self, message: str) -> None:
-        self._progress(Progress("train", self.state.epoch, self._config.epochs, message, "note"))
+        self._progress(Progress("train", self.state.epoch, self._schedule.epochs, message, "note"))
 
     def _warn(self, message: str) -> None:
         self._progress(Progress("train", message=message, level="warning"))
@@ -175,21 +186,15 @@ def _require_finite(model: AlignmentModel, epoch: int, config: TrainConfig) -> N
         )
 
 
-def _interruption_message(state: State, steps: int, config: TrainConfig) -> str:
+def _interruption_message(state: State, steps: int, epochs: int) -> str:
     position = _describe_position(state, steps)
     return (
-        f"stopped after {position} ({config.epochs} epochs in all); its state is kept: the same "
+        f"stopped after {position} ({epochs} epochs in all); its state is kept: the same "
         f"command "
         "resumes it, to the same result"
     )
 
 
-def _warn_if_idle(state: State, config: TrainConfig, progress: ProgressCallback) -> None:
-    if not any(value for name, value in state.history[-1]["losses"].items() if name != "pull"):
-        progress(Progress("train", state.epoch, config.epochs, _ZERO_LOSSES, "warning"))
-
-
-def _is_stale(state: State, config: TrainConfig) -> bool:
-    # At a high learning rate scores may fall for some epochs before they rise: never in the first
-    # half.
-    return state.stale >= config.patience and state.epoch >= config.epochs / 2
+def _warn_if_idle(state: State, epochs: int, progress: ProgressCallback) -> None:
+    if not any(value for name, value in state.mean_losses().items() if name != "pull"):
+        progress(Progress("train", state.epoch, epochs, _ZERO_LOSSES, "warning"))

@@ -7,40 +7,32 @@ and the history, and resuming is exact.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from vla.batches.corpus import Corpus
 from vla.errors import UsageError
-from vla.evaluation.validation import ValidationResult, head_baselines, validate
-from vla.evaluation.verdict import Verdict, compare
+from vla.evaluation.validation import ValidationResult
 from vla.features import FeatureSpec
-from vla.model import AlignmentModel
+from vla.model import AlignmentModel, cpu_state_dict
 from vla.progress import ProgressCallback, silent
 from vla.threads import small_op_threads
 from vla.training.checkpoint import Run, open_run, save_run
 from vla.training.config import TrainConfig
 from vla.training.distributed import ProcessGroup
 from vla.training.epochs import Epochs, EpochSampler
+from vla.training.gates import select_alpha, select_head_gate, validate_epoch
 from vla.training.initialize import fit_centering, fit_temperature
 from vla.training.interrupt import on_interrupt
 from vla.training.model_setup import initial_model
 from vla.training.objective import Objective
+from vla.training.schedule import Schedule
 from vla.training.split import Split
 from vla.training.state import State
 from vla.training.step import Step, deterministic
+from vla.training.validator import Validator
 
-ALPHAS = (0.125, 0.25, 0.5, 0.75, 1.0)
-_VALIDATION_ALPHA = 0.5
-"""Alpha at which epochs are compared. At 1 every epoch could look worse than none after few
-captions.
-"""
-_MAX_DISTRACTORS = 400
-"""Training videos searched beside the validation videos: among a few dozen everything is retrieved.
-"""
 _FIT_BATCHES = 4
 """Batches that the initial temperature is fitted to."""
 _FIT_BATCH_SIZE = 256
@@ -67,13 +59,15 @@ def train(
     and then raises KeyboardInterrupt. `processes` share every step; the first of them alone
     validates and writes.
 
-    A run that never beats the frozen encoder, at any alpha, is kept with alpha 1. Unless it is
-    significantly better (`vla.evaluation.verdict`) it is marked as not better: it is reported, and
-    not used by default.
+    The initial model is the first candidate of the selection; then vectors and heads get the alpha
+    at which they score best on validation videos and held-out concepts, 0 where none scores better
+    than the frozen encoder. A run that is not significantly better than that
+    (`vla.evaluation.verdict`) is reported, and not used by default.
     """
     processes = processes or ProcessGroup(device)
     is_main = processes.rank == 0
-    validator, corpus = _Validator(corpus, split, config.seed), split.training_corpus(corpus)
+    validator = Validator(corpus, split, config.select, config.seed)
+    corpus = split.training_corpus(corpus)
     model = initial_model(corpus.subset(split.train), scale, config).to(processes.device)
     if config.levels == "none" and not any(
         True for head in model.heads.values() for _ in head.parameters()
@@ -83,27 +77,36 @@ def train(
             f"has weights of its own"
         )
     objective = Objective(config).to(processes.device)
-    before = ValidationResult({}, 0.0), 0.0
+    before = start = ValidationResult({}, 0.0)
     if is_main:
-        before = validator(model), validator.held_out_score(model)
+        before = start = validator(model)
     sampler = EpochSampler(corpus, split.train, config)
     if config.projector != "identity":
-        if is_main and before[0].search is not None:
+        if is_main and before.search is not None:
             _initialize(model, objective, validator, sampler, processes.device)
+            start = validator(model)
         processes.broadcast_(model.projector.centring)
         processes.broadcast_(model.log_scale.data)
-    step = Step(model, objective, config, sampler.steps * config.epochs, processes)
-    epochs = Epochs(model, step, sampler, config, folder, identity, processes, progress)
+    # Copies: on a CPU the state shares memory with the model.
+    initial = {k: v.clone() for k, v in cpu_state_dict(model).items()}
+    schedule = Schedule.of(config, corpus, split.train, validator.gallery, validator.num_queries)
+    step = Step(model, objective, config, sampler.steps * schedule.epochs, processes)
+    epochs = Epochs(
+        model, step, sampler, schedule, start, config, folder, identity, processes, progress
+    )
     with (
         on_interrupt(allow_repeats=processes.world_size > 1) as interrupt,
         deterministic(config.deterministic),
     ):
         while not epochs.is_over:
             epochs.run(interrupt)
-            result = validator(model, _VALIDATION_ALPHA) if is_main else ValidationResult({}, 0.0)
-            epochs.end(replace(result, score=processes.broadcast(result.score)), _headline(result))
+            if epochs.end():
+                result = validate_epoch(model, initial, validator) if is_main else start
+                epochs.record(result, _headline(result))
     if is_main:
-        _finish(model, epochs.state, before, validator, spec, config, folder, identity, split)
+        _finish(
+            model, initial, epochs.state, before, validator, spec, config, folder, identity, split
+        )
     processes.barrier()
     return open_run(folder)
 
@@ -111,7 +114,7 @@ def train(
 def _initialize(
     model: AlignmentModel,
     objective: Objective,
-    validator: _Validator,
+    validator: Validator,
     sampler: EpochSampler,
     device: torch.device,
 ) -> None:
@@ -128,126 +131,54 @@ def _initialize(
         )
 
 
-class _Validator:
-    """Scores of a model on the validation videos and the held-out captions.
-
-    Attributes:
-        gallery_size: number of videos that are searched: validation videos and distractors.
-    """
-
-    def __init__(self, corpus: Corpus, split: Split, seed: int) -> None:
-        others = np.random.default_rng([seed, 7]).permutation(split.train)[:_MAX_DISTRACTORS]
-        rows = np.concatenate([split.val, np.sort(others)])
-        gallery, held_out = set(rows.tolist()), set(split.held_out_queries.tolist())
-        self._corpus = corpus.subset(rows)
-        self._num_val = len(split.val)
-        self._train_corpus = corpus.subset(split.train)
-        self._is_held_out = np.array(
-            [i in held_out for i, q in enumerate(corpus.queries) if q.video in gallery], bool
-        )
-        of_val = np.array([q.video < self._num_val for q in self._corpus.queries], bool)
-        self._is_selection_query = of_val | self._is_held_out
-        self.gallery_size = len(self._corpus.videos)
-
-    def __call__(
-        self, model: AlignmentModel, alpha: float = 1.0, *, heads: bool = True
-    ) -> ValidationResult:
-        """Return the scores of the model at `alpha`; leaves it in evaluation mode.
-
-        Args:
-            model: its projector's alpha is restored afterwards.
-            alpha: in [0, 1].
-            heads: also score the heads, whose predictions do not depend on alpha.
-        """
-        model.eval()
-        with model.with_alpha(alpha):
-            return validate(
-                model, self._corpus, self._num_val, self._is_selection_query, heads=heads
-            )
-
-    def held_out_score(self, model: AlignmentModel, alpha: float = 1.0) -> float:
-        """Return the retrieval score of held-out concepts, from 0 to 1.
-
-        0 where none are held out.
-        """
-        if not self._is_held_out.any():
-            return 0.0
-        with model.with_alpha(alpha):
-            return validate(model, self._corpus, 0, self._is_held_out, heads=False).search or 0.0
-
-    def verdict(self, ours: ValidationResult, frozen: ValidationResult) -> Verdict | None:
-        """Return the comparison of two models on the validation videos alone.
-
-        The other videos were trained on, whether or not some of their captions are held out.
-        """
-        parts = [
-            {k: v.select(v.videos < self._num_val) for k, v in result.parts.items()}
-            for result in (ours, frozen)
-        ]
-        return compare(*parts)
-
-    def baselines(self, model: AlignmentModel) -> dict[str, dict[str, float]]:
-        """Return the scores of the vision-blind baselines in the tasks of the heads."""
-        return head_baselines(model, self._corpus, self._num_val, self._train_corpus)
-
-
 def _finish(
-    model: AlignmentModel, state: State, before: tuple[ValidationResult, float], validator: _Validator, spec: FeatureSpec,
-    config: TrainConfig, folder: Path, identity: str, split: Split,
+    model: AlignmentModel, initial: dict[str, torch.Tensor], state: State, before: ValidationResult,
+    validator: Validator, spec: FeatureSpec, config: TrainConfig, folder: Path, identity: str, split: Split,
 ) -> None:  # fmt: skip
-    """Select alpha for the best weights, and commit the run."""
-    model.load_state_dict(state.best_weights)
-    best = _select_alpha(model, validator, *before)
-    after = validator(model, 1.0 if best is None else best)
-    model.projector.alpha.fill_(1.0 if best is None else best)
-    verdict = validator.verdict(after, before[0])
+    """Select the alphas for the selected weights, and commit the run."""
+    model.load_state_dict(state.selected_weights)
+    best = select_alpha(model, validator, before)
+    alpha = best or 0.0
+    if best is None and before.search is not None:
+        # Nothing learned is used: the run is the frozen encoder.
+        model.projector.centring.fill_(0.0)
+    elif best is None:
+        alpha = 1.0
+    gate = select_head_gate(model, initial, validator, alpha)
+    after = validator(model, alpha)
+    model.projector.alpha.fill_(alpha)
+    verdict = validator.verdict(after.parts, before.parts)
+    by_head = {
+        task: validator.verdict({task: values}, before.head_parts)
+        for task, values in after.head_parts.items()
+        if task in before.head_parts
+    }
     record = {
         "config": config.to_json(),
         "epochs": state.epoch,
+        "selected_epoch": state.selected_epoch,
         "alpha": float(model.projector.alpha),
         "centring": float(model.projector.centring),
         "scale": float(model.scale.detach()),
         "better": best is not None and verdict is not None and verdict.is_better,
         "verdict": None if verdict is None else verdict.to_json(),
+        "heads": {task: v.to_json() for task, v in by_head.items() if v is not None},
+        "head_gate": None if gate is None else gate.to_json(),
         "videos": {
             "train": len(split.train),
-            "held out": len(split.val),
-            "searched": validator.gallery_size,
+            "held out": validator.num_videos,
+            "searched": len(validator.gallery),
         },
-        "before": before[0].to_json(),
+        "before": before.to_json(),
         "after": after.to_json(),
         "untaught": {
-            "before": before[1],
-            "after": validator.held_out_score(model, float(model.projector.alpha)),
+            "before": validator.held_out_score(before),
+            "after": validator.held_out_score(after),
         },
         "floors": validator.baselines(model),
         "history": state.history,
     }
     save_run(folder, model, spec, identity, record)
-
-
-def _select_alpha(
-    model: AlignmentModel, validator: _Validator, before: ValidationResult, min_held_out: float
-) -> float | None:
-    """Return the alpha of the best validation score.
-
-    None if none is better than the frozen encoder.
-
-    An alpha is admissible if held-out concepts score at least `min_held_out`, the score of the
-    frozen encoder. At most half of the gain of centering on them may be lost.
-    """
-    if before.search is None:
-        return None
-    best, best_score = None, before.search
-    for alpha in (0.0, *ALPHAS) if model.projector.centring > 0 else ALPHAS:
-        score = validator(model, alpha, heads=False).search or 0.0
-        held_out = validator.held_out_score(model, alpha)
-        if alpha == 0:
-            min_held_out = max(min_held_out, (min_held_out + held_out) / 2)
-        # Heads have no part in this: they see the projector at alpha 1.
-        if score > best_score and held_out >= min_held_out:
-            best, best_score = alpha, score
-    return best
 
 
 def _headline(result: ValidationResult) -> dict[str, float]:

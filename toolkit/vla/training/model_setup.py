@@ -15,7 +15,7 @@ from vla.model import AlignmentModel, ModelConfig
 from vla.training.config import HEADS_BY_QUESTION, TrainConfig
 
 _MAX_ROWS = 50_000
-"""Frames, and texts, from which the projector's whitening is estimated."""
+"""Frames, and texts, from which the projector's statistics are estimated."""
 
 
 def initial_model(corpus: Corpus, scale: float, config: TrainConfig) -> AlignmentModel:

@@ -25,12 +25,14 @@ from vla.training.pooled_embeddings import (
     row_hashes,
     soft_targets,
 )
+from vla.training.segment_contrast import (
+    MAX_SCORES,
+    WITHIN_SHARE,
+    WITHIN_SHARE_ALONE,
+    contrast,
+    contrast_blockwise,
+)
 
-_MAX_SCORES = 1 << 22
-"""Largest number of scores of texts and videos in one matrix.
-
-With more the loss is computed blockwise.
-"""
 _ALIGNMENT_BATCH_SIZE = 256
 """Videos whose soft alignments are contrasted with each other's captions."""
 
@@ -92,7 +94,9 @@ class Objective(nn.Module):
         if self.is_segment:
             weight = self._segment_factor(parts)
             if batch.is_timed.any():
-                parts["segment"] = weight * self._segment_loss(aligned, batch, batch.is_timed)
+                parts["segment"] = weight * self._segment_loss(
+                    aligned, batch, batch.is_timed, _within_share(parts)
+                )
             queries = soft_targets(batch, self.is_segment)
             if len(queries):
                 segments, mask = aligned.equal_segments(batch.video_of_query[queries], NUM_SEGMENTS)
@@ -130,9 +134,14 @@ class Objective(nn.Module):
             )
         weight = self._segment_factor(parts)
         if self.is_segment and targets.is_timed.any():
-            pairs = vectors.queries[targets.is_timed], vectors.moments
-            parts["segment"] = weight * self.segment_loss.from_vectors(
-                *pairs, scale, targets.moment_pairs()
+            parts["segment"] = weight * contrast_blockwise(
+                self.segment_loss,
+                vectors.queries[targets.is_timed],
+                vectors.moments,
+                scale,
+                targets.moment_pairs(),
+                targets.video_of_query[targets.is_timed],
+                _within_share(parts),
             )
         if self.is_segment and len(vectors.segments):
             sets = vectors.segments, targets.segment_mask, vectors.sentences, targets.sentence_mask
@@ -148,7 +157,7 @@ class Objective(nn.Module):
     def _global_loss(
         self, head: Retrieval, aligned: AlignedBatch, batch: AlignmentBatch, rows: torch.Tensor
     ) -> torch.Tensor:
-        if not head.reads_tokens and int(rows.sum()) * len(batch.frames) > _MAX_SCORES:
+        if not head.reads_tokens and int(rows.sum()) * len(batch.frames) > MAX_SCORES:
             pairs = PairTargets.from_batch(batch, False).video_pairs()
             return self.global_loss.from_vectors(
                 aligned.queries[rows], aligned.videos, aligned.scale, *pairs
@@ -162,23 +171,23 @@ class Objective(nn.Module):
         return loss
 
     def _segment_loss(
-        self, aligned: AlignedBatch, batch: AlignmentBatch, rows: torch.Tensor
+        self,
+        aligned: AlignedBatch,
+        batch: AlignmentBatch,
+        rows: torch.Tensor,
+        within_share: float,
     ) -> torch.Tensor:
-        """Return the loss of every timed caption against every annotated segment of the batch."""
+        """Return the loss of every timed caption against the annotated segments of the batch."""
         inside, videos = batch.inside[rows], batch.video_of_query[rows]
-        segments = aligned.pool_spans(videos, inside)
-        loss: torch.Tensor
-        if len(videos) ** 2 > _MAX_SCORES:
+        queries, segments = aligned.queries[rows], aligned.pool_spans(videos, inside)
+        if len(videos) ** 2 > MAX_SCORES:
             pairs = PairTargets.from_batch(batch, False).moment_pairs()
-            loss = self.segment_loss.from_vectors(
-                aligned.queries[rows], segments, aligned.scale, pairs
+            return contrast_blockwise(
+                self.segment_loss, queries, segments, aligned.scale, pairs, videos, within_share
             )
-        else:
-            scores = aligned.queries[rows] @ segments.T * aligned.scale
-            loss = self.segment_loss(
-                scores, _same_moment(inside, videos) | _same_text(batch.queries[rows])
-            )
-        return loss
+        positives = _same_moment(inside, videos) | _same_text(batch.queries[rows])
+        scores = queries @ segments.T * aligned.scale
+        return contrast(self.segment_loss, scores, positives, videos, within_share)
 
     def _untimed_loss(
         self,
@@ -228,6 +237,10 @@ class Objective(nn.Module):
         pairs = ((aligned.queries, batch.queries), (aligned.questions, batch.questions.vectors))
         of_texts = torch.cat([(a - projector.start_text(b)).square().sum(-1) for a, b in pairs])
         return of_frames + of_texts.sum() / max(1, texts)
+
+
+def _within_share(parts: dict[str, torch.Tensor]) -> float:
+    return WITHIN_SHARE if "global" in parts else WITHIN_SHARE_ALONE
 
 
 def _same_moment(inside: torch.Tensor, videos: torch.Tensor) -> torch.Tensor:

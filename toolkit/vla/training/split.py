@@ -26,11 +26,16 @@ class Split:
         val: rows of videos, none of which is in `train`.
         held_out_queries: rows of queries that are not trained on although their videos may be: no
             caption that is trained on describes the same concepts.
+        held_out_videos: rows of videos that have held-out queries only, in neither of the others.
+        names_val: whether the annotations name the validation videos. Otherwise `held_out_videos`
+            validate, too.
     """
 
     train: np.ndarray
     val: np.ndarray
     held_out_queries: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    held_out_videos: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    names_val: bool = False
 
     def training_corpus(self, corpus: Corpus) -> Corpus:
         """Return `corpus` without the held-out queries; rows of videos do not change."""
@@ -59,12 +64,13 @@ def split_rows(count: int, split_names: dict[int, str], val_fraction: float, see
     kinds = [split_names.get(i, "").lower() for i in range(count)]
     val = np.array([kind.startswith(("val", "dev")) for kind in kinds], bool)
     train = ~val & np.array([not kind.startswith("test") for kind in kinds], bool)
-    if not val.any():
+    names_val = bool(val.any())
+    if not names_val:
         rows = np.flatnonzero(train)
         order = np.random.default_rng([seed, 1]).permutation(rows)
         val[order[: max(1, round(len(rows) * val_fraction))]] = True
         train &= ~val
-    split = Split(np.flatnonzero(train), np.flatnonzero(val))
+    split = Split(np.flatnonzero(train), np.flatnonzero(val), names_val=names_val)
     if len(split.train) < 2 or len(split.val) < 1:
         raise MissingError(
             f"too few videos: {len(split.train)} for training and {len(split.val)} for validation; "
@@ -74,12 +80,12 @@ def split_rows(count: int, split_names: dict[int, str], val_fraction: float, see
 
 
 def hold_out_concepts(split: Split, corpus: Corpus, fraction: float, seed: int) -> Split:
-    """Return `split` with about `fraction` of the captions' concepts held out from training.
+    """Return `split` with about `fraction` of the training captions' concepts held out.
 
     A concept is a timed caption (all captions of the same words) or all untimed captions of a
     video. Random concepts are held out together with their nearest neighbours in the space of the
-    frozen encoder. A video without captions left to train on becomes a validation video. With fewer
-    than 50 concepts the split is returned as it is.
+    frozen encoder; validation videos keep their captions. A video without captions left to train on
+    leaves the training. With fewer than 50 concepts the split is returned as it is.
 
     Args:
         split: of the videos.
@@ -101,16 +107,20 @@ def hold_out_concepts(split: Split, corpus: Corpus, fraction: float, seed: int) 
     has_captions = np.array([int(row) in remaining for row in split.train], bool)
     if has_captions.sum() < 2:
         return split
-    val = np.sort(np.concatenate([split.val, split.train[~has_captions]]))
-    return Split(split.train[has_captions], val, held_out)
+    return replace(
+        split,
+        train=split.train[has_captions],
+        held_out_queries=held_out,
+        held_out_videos=split.train[~has_captions],
+    )
 
 
 def _concepts(split: Split, corpus: Corpus) -> tuple[np.ndarray, list[list[int]]]:
     """Return `(N, D)` centered unit vectors of the concepts, and the rows of queries of each.
 
-    Videos that are neither in `split.train` nor in `split.val` have none.
+    Videos that are not in `split.train` have none.
     """
-    videos = {*split.train.tolist(), *split.val.tolist()}
+    videos = set(split.train.tolist())
     groups: dict[tuple[str, ...] | int, list[int]] = {}
     for row, query in enumerate(corpus.queries):
         if query.is_caption and query.video in videos:

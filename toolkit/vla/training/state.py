@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from vla.errors import CacheError
+from vla.evaluation.results import PerQueryScores
 from vla.evaluation.validation import ValidationResult
+from vla.evaluation.verdict import standard_error
 from vla.hints import Hint
 from vla.model import AlignmentModel, cpu_state_dict
 from vla.storage import records
@@ -25,19 +30,29 @@ class State:
         epoch: number of finished epochs.
         step: number of finished steps of the current epoch.
         losses: float32 scalars, the sums over these steps that add up to the means over the epoch.
-        best: best validation score.
-        stale: number of epochs since the best.
-        history: one row for each epoch.
-        best_weights: of the model after the best epoch; empty before the first.
+        history: one row for each validated epoch.
+        best: values by task and query of the validation with the best score.
+        selected_epoch: the epoch of the selected weights; 0 for the initial ones.
+        selected_weights: of the model after that epoch.
     """
 
     epoch: int
     step: int
     losses: dict[str, torch.Tensor]
-    best: float
-    stale: int
     history: list[dict[str, Any]]
-    best_weights: dict[str, torch.Tensor]
+    best: Mapping[str, PerQueryScores]
+    selected_epoch: int
+    selected_weights: dict[str, torch.Tensor]
+
+    @classmethod
+    def initial(cls, result: ValidationResult, weights: dict[str, torch.Tensor]) -> State:
+        """Return the state before the first step.
+
+        Args:
+            result: of the validation of the initial model.
+            weights: of that model; copied.
+        """
+        return cls(0, 0, {}, [], result.selection, 0, {k: v.clone() for k, v in weights.items()})
 
     def after_step(self, losses: dict[str, torch.Tensor], steps: int) -> State:
         """Return the state after a step with these losses, one of `steps` of the epoch."""
@@ -52,32 +67,39 @@ class State:
         """Return the losses as numbers."""
         return {name: float(value) for name, value in self.losses.items()}
 
-    def after_epoch(self, result: ValidationResult, weights: dict[str, torch.Tensor]) -> State:
-        """Return the state at the end of the epoch.
+    def after_epoch(self) -> State:
+        """Return the state at the end of the epoch, before its validation."""
+        return replace(self, epoch=self.epoch + 1, step=0)
+
+    def after_validation(self, result: ValidationResult, weights: dict[str, torch.Tensor]) -> State:
+        """Return the state after the validation of an epoch.
+
+        The weights of the latest epoch whose score is within one standard error of the best are
+        selected: differences below that are noise, and later epochs had a lower learning rate.
 
         Args:
-            result: of the validation after the epoch.
-            weights: of the model; copied if they are the best.
+            result: of the validation.
+            weights: of the model; copied if they are selected.
         """
-        is_best = result.score > self.best
-        row = {"epoch": self.epoch + 1, "losses": self.mean_losses(), **result.to_json()}
-        copy = {k: v.clone() for k, v in weights.items()} if is_best else self.best_weights
-        best = max(self.best, result.score)
-        return State(
-            self.epoch + 1,
-            0,
-            {},
-            best,
-            0 if is_best else self.stale + 1,
-            [*self.history, row],
-            copy,
-        )
+        row = {"epoch": self.epoch, "losses": self.mean_losses(), **result.to_json()}
+        state = replace(self, losses={}, history=[*self.history, row])
+        best_score = _score(self.best)
+        if result.score > best_score:
+            state = replace(state, best=result.selection)
+        elif best_score - result.score > standard_error(result.selection, self.best):
+            return state
+        copy = {k: v.clone() for k, v in weights.items()}
+        return replace(state, selected_epoch=self.epoch, selected_weights=copy)
+
+    def without_losses(self) -> State:
+        """Return the state at the start of an epoch that follows one without validation."""
+        return replace(self, losses={})
 
     def record(self) -> dict[str, Any]:
         """Return everything except the weights, as JSON."""
         return {
-            "epoch": self.epoch, "step": self.step, "losses": self.mean_losses(), "best": self.best,
-            "stale": self.stale, "history": self.history,
+            "epoch": self.epoch, "step": self.step, "losses": self.mean_losses(),
+            "history": self.history, "selected_epoch": self.selected_epoch, "tasks": list(self.best),
         }  # fmt: skip
 
 
@@ -88,19 +110,22 @@ class _Record:
     epoch: Count
     step: Count
     losses: dict[str, AnyFloat]
-    best: AnyFloat
-    stale: Count
     history: list[dict[str, Any]]
+    selected_epoch: Count
+    tasks: list[str]
 
 
 def state_tensors(
     state: State, model: AlignmentModel, optimizer: torch.optim.Optimizer
 ) -> dict[str, torch.Tensor]:
-    """Return all tensors of the state, on the CPU: the model, its best weights and the
-    optimizer.
+    """Return all tensors of the state, on the CPU: the model, the selected weights, the values of
+    the best validation and the optimizer.
     """
     tensors = {f"model.{k}": v for k, v in cpu_state_dict(model).items()}
-    tensors |= {f"best.{k}": v for k, v in state.best_weights.items()}
+    tensors |= {f"selected.{k}": v for k, v in state.selected_weights.items()}
+    for task, values in enumerate(state.best.values()):
+        tensors[f"values.{task}"] = torch.from_numpy(np.array(values.by_query, np.float64))
+        tensors[f"videos.{task}"] = torch.from_numpy(np.array(values.videos, np.int64))
     for i, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": v.detach().cpu().contiguous() for k, v in values.items()}
     return tensors
@@ -125,14 +150,33 @@ def restore_state(
     record = records.decode(_Record, content, "the state of the unfinished run", _RESTART_HINT)
     try:
         _load_tensors(tensors, model, optimizer)
+        best = {
+            task: PerQueryScores(tensors[f"values.{i}"].numpy(), tensors[f"videos.{i}"].numpy())
+            for i, task in enumerate(record.tasks)
+        }
     except (RuntimeError, LookupError, ValueError, TypeError) as error:
         raise CacheError(
             f"the state of the unfinished run does not fit its settings ({error})",
             hint=_RESTART_HINT,
         ) from error
-    best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+    selected_weights = {
+        k.removeprefix("selected."): v for k, v in tensors.items() if k.startswith("selected.")
+    }
     losses = {k: torch.tensor(v, dtype=torch.float32) for k, v in record.losses.items()}
-    return State(record.epoch, record.step, losses, record.best, record.stale, record.history, best)
+    return State(
+        record.epoch,
+        record.step,
+        losses,
+        record.history,
+        best,
+        record.selected_epoch,
+        selected_weights,
+    )
+
+
+def _score(parts: Mapping[str, PerQueryScores]) -> float:
+    """Return the mean over the tasks; below every score without tasks."""
+    return float(np.mean([part.value for part in parts.values()])) if parts else -math.inf
 
 
 def _load_tensors(

@@ -147,7 +147,7 @@ def ask(
         )
     encoder = query_encoder(cache, device, "auto")
     texts = _Texts(text, parsed_question, encoder)
-    with model.with_alpha(1.0), small_op_threads():
+    with model.for_heads(), small_op_threads():
         return [
             _answer(model, record, texts, cache.frames(name), space, kind, moments)
             for name in video_ids
@@ -258,7 +258,9 @@ def _answer(
         blind_answer = ""
         if name in model.blind:
             blind_head = model.blind[name]
-            output = blind_head.decode(blind_head(aligned.blind(), batch), batch)[0]
+            with model.with_alpha(1.0):  # blind heads were trained at
+                without_video = model(batch).blind()
+            output = blind_head.decode(blind_head(without_video, batch), batch)[0]
             blind_answer = _as_text(kind, output, texts.question)
     if kind == "count":
         others: tuple[tuple[str, float], ...] = ((answer, float(predictions[0])),)

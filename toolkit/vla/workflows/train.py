@@ -110,10 +110,7 @@ def train(
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
         split_names = {rows[a.video]: a.split for a in annotations if a.split}
         split = split_rows(len(corpus.videos), split_names, config.val_fraction, config.seed)
-        if not any(kind.lower().startswith(("val", "dev")) for kind in split_names.values()):
-            # A user who names validation videos has defined the criterion, and trains on all other
-            # captions.
-            split = hold_out_concepts(split, corpus, config.held_out_concepts, config.seed)
+        split = hold_out_concepts(split, corpus, config.held_out_concepts, config.seed)
         run = run_training(
             corpus,
             split,
