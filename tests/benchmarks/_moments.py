@@ -11,9 +11,9 @@ import numpy as np
 from vla.batches.corpus import Corpus, Query
 from vla.evaluation.predictions import CorpusPredictions
 from vla.features import FrameFeatures
+from vla.localization.similarity_curve import SimilarityCurve
 from vla.metrics.average_precision import average_precisions
 from vla.metrics.moments import best_ious
-from vla.localization.similarity_curve import SimilarityCurve
 from vla.spans import nms
 
 NUM_MOMENTS = 10

@@ -80,9 +80,7 @@ def test_the_list_of_formats(tmp_path):
 def test_exit_codes_and_what_is_said(tmp_path):
     row = {"vid_name": "f", "ts": [1, 2], "desc": "a", "desc_id": 1}
     (tmp_path / "val.jsonl").write_text(f"{json.dumps({**row, 'ts': 1})}\n{{\n{json.dumps(row)}\n")
-    faults = (
-        "val.jsonl has 2 faults; correct the file and try again:\n  line 1: 'ts' must be [start, end]"
-    )
+    faults = "val.jsonl has 2 faults; correct the file and try again:\n  line 1: 'ts' must be [start, end]"
     sound = ("tvr", "val.jsonl", "--skip-invalid")
     for arguments, code, message in (
         (("tvr",), 2, "--list"),

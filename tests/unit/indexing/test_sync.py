@@ -445,7 +445,9 @@ def test_verify_finds_a_damaged_index_and_mends_it(toy_workspace):
     vla.index(workspace=root)
     path = next(toy_workspace.index.glob("vectors-*"))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    assert [d.name for d in vla.verify(workspace=root, read_data=True, repair=True)] == ["the index"]
+    assert [d.name for d in vla.verify(workspace=root, read_data=True, repair=True)] == [
+        "the index"
+    ]
     assert vla.verify(workspace=root, read_data=True) == []
     assert vla.index(workspace=root).added == 3
 
