@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from jinja2 import UndefinedError
 
@@ -235,12 +236,12 @@ def test_a_run_that_is_no_better_says_so_and_old_figures_are_marked():
 
 
 def test_a_curve_is_an_image_with_words_and_its_points_lie_within():
-    chart = line_chart("loss: a & b", [3.0, 2.0, float("nan"), 1.0], 2.5)
+    chart = line_chart("loss: a & b", [2, 4, 6, 7], [3.0, 2.0, float("nan"), 1.0], 2.5)
     svg = ElementTree.fromstring(chart.svg)
     assert (chart.title, chart.caption) == ("loss: a & b", "last 1, frozen 2.5")
     assert (
         svg.get("role") == "img"
-        and svg.get("aria-label") == "loss: a & b, epoch 1 to 4: from 3 to 1; frozen 2.5"
+        and svg.get("aria-label") == "loss: a & b, epoch 2 to 7: from 3 to 1; frozen 2.5"
     )
     path = next(e.get("d") for e in svg.iter() if e.get("class") == "curve")
     points = [tuple(map(float, p.split())) for p in re.findall(r"[ML]([\d.]+ [\d.]+)", path)]
@@ -251,12 +252,16 @@ def test_a_curve_is_an_image_with_words_and_its_points_lie_within():
     assert all(0 <= x <= 300 and 0 <= y <= 150 for x, y in points)
     # Equal steps in value are equal steps on paper.
     assert points[1][1] - points[0][1] == pytest.approx(points[2][1] - points[1][1], abs=0.11)
-    assert line_chart("x", [float("nan")]) is None and line_chart("x", []) is None
+    # And equal numbers of epochs: from 2 to 4 two, from 4 to 7 three.
+    distances = np.diff([x for x, _ in points])
+    assert distances[1] / distances[0] == pytest.approx(3 / 2, abs=0.01)
+    assert [e.text for e in svg.iter() if e.get("text-anchor") == "middle"] == ["2", "4", "6", "7"]
+    assert line_chart("x", [1], [float("nan")]) is None and line_chart("x", [], []) is None
 
 
 @pytest.mark.parametrize("values", [[1.0], [2.0, 2.0], [0.0, 0.0], [-1e-9, 1e9], [1e-300, 2e-300]])
 def test_odd_curves_are_drawn(values):
-    drawn = line_chart("x", values).svg
+    drawn = line_chart("x", range(1, len(values) + 1), values).svg
     ElementTree.fromstring(drawn)
     numbers = [float(n) for n in re.findall(r'(?:x|y|cx|cy)="(-?[\d.]+)"', drawn)]
     assert (

@@ -62,6 +62,7 @@ def test_a_default_run_of_an_earlier_version_is_read(trained, tmp_path):
     ("config", "feature"),
     [
         ({"patience": 8}, "whitened features"),
+        ({"patience": 8, "projector": "identity"}, "whitened features"),
         ({"phrases": 0.5}, "phrases"),
         ({"score": "attention"}, "the attention score"),
         ({"projector_options": {"tokens": True}}, "a projector that reads tokens"),
@@ -97,12 +98,6 @@ def test_accepts_defaults_of_retired_settings():
     for key, value in (("phrases", 0.5), ("mining", "clusters")):
         with pytest.raises(UsageError, match=rf"old.toml: no setting is called {key}; there are "):
             TrainConfig.from_mapping({**values, key: value}, "old.toml")
-
-
-def test_a_run_without_projections_is_read_although_it_had_a_patience(trained, tmp_path):
-    """Nothing was whitened for the projector `identity`, which reads nothing."""
-    folder = rewritten(trained, tmp_path, patience=8, projector="identity")
-    assert open_run(folder).digest == trained[1].digest
 
 
 def test_a_recipe_with_a_patience_is_refused_by_name():

@@ -224,9 +224,8 @@ class CorpusPredictions:
         relative = contrasts[is_higher] / max(float(contrasts.max()), _MIN_CONTRAST)
         candidates = np.concatenate([spans, windows[is_higher]])
         scores = np.concatenate([shares, shares[-1] * relative])
-        # Moments before windows.
-        order = np.concatenate([1.0 + shares, relative - 1.0])
-        best = nms(candidates, order, _MAX_OVERLAP, most=max_moments)
+        # No window scores more than a moment, and of equal scores the first is taken.
+        best = nms(candidates, scores, _MAX_OVERLAP, most=max_moments)
         return np.column_stack([candidates[best], scores[best]])
 
     def clip_scores(self, query: Query, clips: int, clip_seconds: float) -> np.ndarray:

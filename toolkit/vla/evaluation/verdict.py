@@ -87,13 +87,10 @@ class Verdict:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Verdict | None:
         """Return the verdict in a run's record; None if missing (older versions) or damaged."""
-        try:
-            return cls.from_json(record["verdict"])
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
-            return None
+        return cls.from_json(record.get("verdict"))
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Verdict | None:
+    def from_json(cls, fields: Any) -> Verdict | None:
         """Return the verdict of `to_json`; None if damaged."""
         try:
             tasks = {str(name): _parse_gain(gain) for name, gain in fields["tasks"].items()}
@@ -178,7 +175,7 @@ def sentence(record: Mapping[str, Any]) -> str:
     if isinstance(after, Mapping) and after.get("search", after.get("score")) is None:
         return "not compared: there were questions only, no captions"
     if not _differs(record):
-        return "no gain over the frozen encoder: alpha is 0, so no trained weights are used"
+        return "no gain over the frozen encoder: alpha is 0, so vectors are those of the frozen encoder"
     if verdict is None:
         if better:
             return "better than the frozen encoder according to an earlier version, without a confidence interval"

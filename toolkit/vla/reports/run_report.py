@@ -155,24 +155,29 @@ def _guard(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _course(run: Run) -> dict[str, Any] | None:
-    """Charts and numbers by epoch; None if nothing was trained."""
+    """Charts and numbers by validated epoch; None if nothing was trained."""
     history, before = run.record["history"], run.record["before"]
     if not history:
         return None
     names = list(dict.fromkeys(name for row in history for name in row["losses"]))
-    nan = float("nan")
+    nan, epochs = float("nan"), [int(row["epoch"]) for row in history]
     losses = [
-        line_chart(f"loss: {name}", [float(row["losses"].get(name, nan)) for row in history])
+        line_chart(
+            f"loss: {name}", epochs, [float(row["losses"].get(name, nan)) for row in history]
+        )
         for name in names
     ]
-    scores = [line_chart("score", [float(row["score"]) for row in history], float(before["score"]))]
+    values = [float(row["score"]) for row in history]
+    scores = [line_chart("score", epochs, values, float(before["score"]))]
     for task, measures in history[-1]["metrics"].items():
         measure = next((m for m in _CURVES if m in measures), None)
         if measure is not None:
             values = [float(row["metrics"].get(task, {}).get(measure, nan)) for row in history]
             frozen = before["metrics"].get(task, {}).get(measure)
             scores.append(
-                line_chart(f"{task}, {measure}", values, None if frozen is None else float(frozen))
+                line_chart(
+                    f"{task}, {measure}", epochs, values, None if frozen is None else float(frozen)
+                )
             )
     return {
         "charts": [_without_none(scores), _without_none(losses)],

@@ -29,8 +29,10 @@ class Chart:
     svg: Markup
 
 
-def line_chart(title: str, values: Sequence[float], baseline: float | None = None) -> Chart | None:
-    """Draw `values`, one for each epoch from 1, with a dashed line at `baseline`.
+def line_chart(
+    title: str, epochs: Sequence[int], values: Sequence[float], baseline: float | None = None
+) -> Chart | None:
+    """Draw `values` over increasing `epochs`, with a dashed line at `baseline`.
 
     None if no value is finite.
 
@@ -44,7 +46,7 @@ def line_chart(title: str, values: Sequence[float], baseline: float | None = Non
 
     def x(epoch: float) -> float:
         return _LEFT_MARGIN + (_WIDTH - _LEFT_MARGIN - _RIGHT_MARGIN) * (
-            (epoch - 1) / (len(values) - 1) if len(values) > 1 else 0.5
+            (epoch - epochs[0]) / (epochs[-1] - epochs[0]) if len(epochs) > 1 else 0.5
         )
 
     def y(value: float) -> float:
@@ -55,23 +57,26 @@ def line_chart(title: str, values: Sequence[float], baseline: float | None = Non
     parts = [_level(y(tick), f"{tick:g}") for tick in ticks]
     parts += [
         f'<text x="{x(epoch):.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{epoch}</text>'
-        for epoch in _epochs(len(values))
+        for epoch in _labels(epochs)
     ]
     if baseline is not None and math.isfinite(baseline):
         parts.append(
             f'<path class="base" d="M{_LEFT_MARGIN} {y(baseline):.1f}H{_WIDTH - _RIGHT_MARGIN}"/>'
         )
     path = "".join(
-        f"{'L' if i and math.isfinite(values[i - 1]) else 'M'}{x(i + 1):.1f} {y(v):.1f}"
+        f"{'L' if i and math.isfinite(values[i - 1]) else 'M'}{x(epochs[i]):.1f} {y(v):.1f}"
         for i, v in enumerate(values)
         if math.isfinite(v)
     )
     parts.append(f'<path class="curve" d="{path}"/>')
     last = max(i for i, v in enumerate(values) if math.isfinite(v))
-    parts.append(f'<circle class="dot" cx="{x(last + 1):.1f}" cy="{y(values[last]):.1f}" r="3"/>')
+    parts.append(
+        f'<circle class="dot" cx="{x(epochs[last]):.1f}" cy="{y(values[last]):.1f}" r="3"/>'
+    )
     frozen = "" if baseline is None else f"frozen {_number(baseline)}"
     summary = (
-        f"{title}, epoch 1 to {len(values)}: from {_number(values[0])} to {_number(values[-1])}"
+        f"{title}, epoch {epochs[0]} to {epochs[-1]}: from {_number(values[0])} to "
+        f"{_number(values[-1])}"
     )
     label = escape_text(f"{summary}; {frozen}" if frozen else summary)
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
@@ -120,14 +125,15 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(k * step, 12) for k in range(first, max(last, first + 1) + 1)]
 
 
-def _epochs(count: int) -> list[int]:
+def _labels(epochs: Sequence[int]) -> list[int]:
     """Choose a few epochs to label: the first, the last, some between them."""
+    count = len(epochs)
     step = max(1, math.ceil((count - 1) / 4))
-    epochs = list(range(1, count + 1, step))
-    if epochs[-1] != count:
+    rows = list(range(0, count, step))
+    if rows[-1] != count - 1:
         # Not where it would touch the number before it.
-        epochs = [e for e in epochs if count - e >= step / 2] + [count]
-    return epochs
+        rows = [row for row in rows if count - 1 - row >= step / 2] + [count - 1]
+    return [epochs[row] for row in rows]
 
 
 def _number(value: float) -> str:

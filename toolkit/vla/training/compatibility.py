@@ -59,8 +59,8 @@ def retired_feature(config: Any) -> str | None:
     )
     losses = [config.get(kind) for kind in ("global_loss", "segment_loss", "untimed_loss")]
     is_selected = {
-        # Runs of these versions have a patience.
-        "whitened features": "patience" in config and config.get("projector") != "identity",
+        # Runs of versions with a patience; their weights have a whitening, whatever the projector.
+        "whitened features": "patience" in config,
         "phrases": not is_default("phrases", config.get("phrases", 0.0)),
         "the attention score": config.get("score") == "attention",
         "a projector that reads tokens": isinstance(options, dict) and bool(options.get("tokens")),
