@@ -212,6 +212,8 @@ def _print_report(run: Run) -> None:
     else:
         effect = f"`vla index` keeps the frozen encoder; use `--run {run.name}` to override"
     settings = f"alpha {record['alpha']:g}, centering {record.get('centring', 0.0):g}"
+    if record.get("selected_epoch", record["epochs"]) != record["epochs"]:
+        settings += f", weights of epoch {record['selected_epoch']}"
     print_line(f"Run {run.name!r}: {run.verdict} ({settings}). {effect}.")
     for task, verdict in run.head_verdicts.items():
         print_line(f"{task[0].upper()}{task[1:]}: {verdict}.")

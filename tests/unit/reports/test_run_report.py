@@ -15,6 +15,7 @@ import vla
 from vla.errors import CacheError, MissingError
 from vla.evaluation.report_file import EvaluationReport, save
 from vla.evaluation.results import MetricResult
+from vla.evaluation.verdict import Gain, Verdict
 from vla.features import FeatureSpec
 from vla.model import ModelConfig
 from vla.reports import html
@@ -308,3 +309,18 @@ def test_the_file_is_written_where_it_is_asked_for(tmp_path):
         kept.write_text(json.dumps({"schema": 1}))
     with pytest.raises(CacheError, match="eval-.*is damaged"):
         vla.report("mine", output=path, workspace=tmp_path)
+
+
+def test_the_summary_says_which_weights_and_what_heads_use():
+    run = run_of(epochs=3)
+    verdict = Verdict(12, Gain(5.0, 2.0, 8.0), {"moment by head": Gain(5.0, 2.0, 8.0)})
+    run.record.update(
+        selected_epoch=2,
+        head_gate={"alpha": 0.25, "shares": {"moments": 0.5}},
+        heads={"moment by head": verdict.to_json()},
+    )
+    text = re.sub(r"<[^>]+>", " ", render_html(run, []))
+    assert "3; the weights are those of epoch 2" in text
+    assert "0.25; share between initial (0) and trained (1) weights: moments 0.5" in text
+    assert "better than the untrained head on 12 held-out videos (+5.0 points" in text
+    assert "the weights are those" not in render_html(run_of(), [])

@@ -123,18 +123,41 @@ def _head(run: Run) -> dict[str, Any]:
         ("features", f"{spec.model}, {spec.dim} dimensions, {spec.sampling}"),
         ("projector", run.model.projector),
         ("heads", ", ".join(run.model.heads) or "none"),
-        ("epochs", record["epochs"]),
+        ("epochs", _epochs(record)),
         (
             "alpha",
             f"{record['alpha']:g}: interpolation between the frozen encoder (0) and the trained "
             f"projector (1)",
         ),
         *_guard(record),
+        *_heads(run),
         ("weights", run.digest),
         ("changed settings", changes or "none: all settings are the defaults"),
     ]
     verdict = f"Verdict: {run.verdict}. By default {uses}."
     return {"verdict": verdict, "summary": facts, "settings": list(record["config"].items())}
+
+
+def _epochs(record: Mapping[str, Any]) -> str:
+    selected = record.get("selected_epoch", record["epochs"])
+    if selected == record["epochs"]:
+        return str(selected)
+    return f"{record['epochs']}; the weights are those of epoch {selected}"
+
+
+def _heads(run: Run) -> list[tuple[str, str]]:
+    """Describe what the heads use of the training, and their comparison with untrained heads."""
+    facts = []
+    gate = run.record.get("head_gate")
+    if gate is not None:
+        shares = ", ".join(f"{name} {share:g}" for name, share in gate["shares"].items())
+        facts.append(
+            (
+                "alpha of heads",
+                f"{gate['alpha']:g}; share between initial (0) and trained (1) weights: {shares}",
+            )
+        )
+    return [*facts, *run.head_verdicts.items()]
 
 
 def _guard(record: Mapping[str, Any]) -> list[tuple[str, str]]:
