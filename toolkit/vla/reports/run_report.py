@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from vla.evaluation.results import LOWER, TRICKS, MetricResult
 from vla.evaluation.search_metrics import SEARCH_SUFFIX, describe_retriever
 from vla.hints import Hint
 from vla.reports.html import render
+from vla.reports.run_summary import run_summary
 from vla.reports.svg import Chart, interval_chart, line_chart
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import Run, open_run
-from vla.training.config import TrainConfig
 from vla.workflows.train import DEFAULT_RUN
 
 _CURVES = ("R@1", "R1@0.5", "accuracy", "MSE")
@@ -62,7 +62,7 @@ def render_html(run: Run, evaluations: Sequence[EvaluationReport]) -> str:
         CacheError: the record of the run lacks what every run has.
     """
     try:
-        sections = {**_head(run), "course": _course(run), "comparison": _comparison(run)}
+        sections = {**run_summary(run), "course": _course(run), "comparison": _comparison(run)}
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise CacheError(
             f"the record of run {run.name!r} is damaged ({error!r})",
@@ -103,78 +103,6 @@ class Table:
     columns: Sequence[str]
     numeric: Collection[str]
     rows: Sequence[Sequence[str | Cell]]
-
-
-def _head(run: Run) -> dict[str, Any]:
-    record, spec = run.record, run.spec
-    videos = record["videos"]
-    pool_size = videos.get("searched", videos["held out"])
-    uses = (
-        f"search uses it, at alpha {record['alpha']:g}"
-        if run.is_better
-        else "search does not use it"
-    )
-    default = TrainConfig()
-    defaults = {f.name: getattr(default, f.name) for f in fields(default)}
-    changes = ", ".join(f"{k} {v}" for k, v in record["config"].items() if defaults.get(k) != v)
-    facts = [
-        ("trained on", f"{videos['train']} videos"),
-        ("validated on", f"{videos['held out']} held-out videos, ranked among {pool_size}"),
-        ("features", f"{spec.model}, {spec.dim} dimensions, {spec.sampling}"),
-        ("projector", run.model.projector),
-        ("heads", ", ".join(run.model.heads) or "none"),
-        ("epochs", _epochs(record)),
-        (
-            "alpha",
-            f"{record['alpha']:g}: interpolation between the frozen encoder (0) and the trained "
-            f"projector (1)",
-        ),
-        *_guard(record),
-        *_heads(run),
-        ("weights", run.digest),
-        ("changed settings", changes or "none: all settings are the defaults"),
-    ]
-    verdict = f"Verdict: {run.verdict}. By default {uses}."
-    return {"verdict": verdict, "summary": facts, "settings": list(record["config"].items())}
-
-
-def _epochs(record: Mapping[str, Any]) -> str:
-    selected = record.get("selected_epoch", record["epochs"])
-    if selected == record["epochs"]:
-        return str(selected)
-    return f"{record['epochs']}; the weights are those of epoch {selected}"
-
-
-def _heads(run: Run) -> list[tuple[str, str]]:
-    """Describe what the heads use of the training, and their comparison with untrained heads."""
-    facts = []
-    gate = run.record.get("head_gate")
-    if gate is not None:
-        shares = ", ".join(f"{name} {share:g}" for name, share in gate["shares"].items())
-        facts.append(
-            (
-                "alpha of heads",
-                f"{gate['alpha']:g}; share between initial (0) and trained (1) weights: {shares}",
-            )
-        )
-    return [*facts, *run.head_verdicts.items()]
-
-
-def _guard(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Describe the effect on content that the captions do not mention, if a run was judged by
-    that, too.
-    """
-    facts = []
-    if "centring" in record:
-        facts.append(
-            ("centering", f"{record['centring']:g}: share of the mean feature that is subtracted")
-        )
-    if any(record.get("untaught", {}).values()):
-        before, after = (record["untaught"][when] for when in ("before", "after"))
-        facts.append(
-            ("held-out concepts", f"score {before:.3f} before training, {after:.3f} after")
-        )
-    return facts
 
 
 def _course(run: Run) -> dict[str, Any] | None:
