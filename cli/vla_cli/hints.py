@@ -64,7 +64,7 @@ WORDINGS = {
     "retrain_without": "train it again without that with `vla train --overwrite --name {run}`, or use the frozen encoder with "
     "`--run none`",
     "search_again": "delete it; the next search creates it again",
-    "skip_faulty": "skip invalid rows with `--skip-invalid`",
+    "skip_invalid": "skip invalid rows with `--skip-invalid`",
     "switch_to_imported": "use another `--workspace`, or pass `--change-encoder` to use the imported features from now on (the "
     "old ones are kept)",
     "take_literally": "use `--no-rewrite` to search for the text as written",

@@ -48,7 +48,7 @@ def import_annotations(
     as_paragraphs: Annotated[
         bool, typer.Option("--paragraphs", help="Write paragraphs instead of their sentences.")
     ] = False,
-    skip_faulty: Annotated[
+    skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="Skip invalid rows instead of refusing the file.")
     ] = False,
     videos: Annotated[
@@ -91,7 +91,7 @@ def import_annotations(
     with progress_bars(quiet) as progress:
         report = import_annotations.import_annotations(
             format, files, output=output or Path(f"{format}.jsonl"), split=split, as_paragraphs=as_paragraphs,
-            skip_faulty=skip_faulty, videos=videos, workspace=workspace, overwrite=overwrite, progress=progress,
+            skip_invalid=skip_invalid, videos=videos, workspace=workspace, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     if as_json:
         print_json(report.summary())

@@ -307,6 +307,17 @@ def test_links_are_not_followed(tmp_path):
     }
 
 
+def test_reports_arrays_in_too_many_groups(tmp_path):
+    deepest, too_deep = "/".join("g" * 16), "/".join("h" * 17)
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file[f"{deepest}/a"] = GOOD
+        file[f"{too_deep}/a"] = GOOD
+    found = read(tmp_path / "v.h5")
+    np.testing.assert_array_equal(found.pop(f"{deepest}/a").values, GOOD)
+    assert set(found) == {too_deep}
+    assert "more than 16 groups" in found[too_deep]
+
+
 def test_rejects_file_with_one_link(tmp_path):
     with h5py.File(tmp_path / "v.h5", "w") as file:
         file["features"] = h5py.ExternalLink("secret.h5", "/features")

@@ -110,7 +110,7 @@ def test_invalid_rows_are_rejected_or_skipped(charades, tmp_path):
     charades.write_text(CHARADES + "AO8RW 7 7##nothing.\nnonsense\n")
     with refused(
         AnnotationError,
-        "skip_faulty",
+        "skip_invalid",
         r"2 faults(?s:.)*line 3: span 7(?s:.)*line 4:(?s:.)*The 2 other rows are valid",
     ):
         import_annotations("charades_sta", [charades], output=tmp_path / "o.jsonl")
@@ -120,14 +120,14 @@ def test_invalid_rows_are_rejected_or_skipped(charades, tmp_path):
         "charades_sta",
         [charades],
         output=tmp_path / "o.jsonl",
-        skip_faulty=True,
+        skip_invalid=True,
         progress=messages.append,
     )
     assert report.left_out == report.summary()["left_out"] == 2 and len(report.annotations) == 2
     assert [p.level for p in messages] == ["warning"] and "line 4:" in messages[0].message
     charades.write_text("nonsense\n")
     with pytest.raises(AnnotationError, match="1 fault"):
-        import_annotations("charades_sta", [charades], skip_faulty=True)
+        import_annotations("charades_sta", [charades], skip_invalid=True)
 
 
 def test_existing_output_needs_overwrite(charades, tmp_path, monkeypatch):

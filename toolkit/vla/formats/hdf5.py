@@ -120,9 +120,15 @@ def _within(
                 else:
                     yield video
         # Hard links can place a group within itself, and in very many places.
-        elif inner and prefix.count("/") < _MAX_DEPTH and _address(item) not in addresses:
+        elif inner and _address(item) not in addresses:
             addresses.add(_address(item))
-            yield from _within(item, f"{full}/", path, keys, addresses, misfits)
+            if prefix.count("/") < _MAX_DEPTH:
+                yield from _within(item, f"{full}/", path, keys, addresses, misfits)
+            else:
+                yield unreadable_video(
+                    full,
+                    FormatError(f"{location} is nested in more than {_MAX_DEPTH} groups"),
+                )
 
 
 def _fields(group: h5py.Group, names: list[str], keys: ArrayKeys) -> set[str]:

@@ -128,7 +128,7 @@ def import_annotations(
     output: Path | None = None,
     split: str = "",
     as_paragraphs: bool = False,
-    skip_faulty: bool = False,
+    skip_invalid: bool = False,
     videos: Path | None = None,
     workspace: Path | None = None,
     overwrite: bool = False,
@@ -143,7 +143,7 @@ def import_annotations(
         split: keep only this split; annotations without a split are assigned to it. All splits if
             empty.
         as_paragraphs: replace the sentences of each paragraph by one annotation of the whole video.
-        skip_faulty: skip invalid rows instead of rejecting their file.
+        skip_invalid: skip invalid rows instead of rejecting their file.
         videos: folder of the videos, for `coverage`.
         workspace: workspace of the videos if `videos` is None; searched upwards from the current
             folder if None.
@@ -161,7 +161,7 @@ def import_annotations(
     if videos is not None and not videos.is_dir():
         raise UsageError(f"no such folder of videos: {videos}")
     report = ImportReport(format, [], output)
-    annotations = _read(cast(Dataset, registry.build(format)), files, skip_faulty, report, progress)
+    annotations = _read(cast(Dataset, registry.build(format)), files, skip_invalid, report, progress)
     if split:
         annotations = _select_split(annotations, split)
     if as_paragraphs:
@@ -195,7 +195,7 @@ def _check_output(output: Path, files: list[Path], overwrite: bool) -> None:
 def _read(
     dataset: Dataset,
     files: list[Path],
-    skip_faulty: bool,
+    skip_invalid: bool,
     report: ImportReport,
     progress: ProgressCallback,
 ) -> list[Annotation]:
@@ -204,9 +204,9 @@ def _read(
     except InvalidRowsError as error:
         if not error.valid:
             raise
-        if not skip_faulty:
+        if not skip_invalid:
             raise AnnotationError(
-                f"{error}\nThe {len(error.valid)} other rows are valid", hint=Hint("skip_faulty")
+                f"{error}\nThe {len(error.valid)} other rows are valid", hint=Hint("skip_invalid")
             ) from error
         report.left_out = error.faults
         report.omissions.add("row", count=error.faults)
