@@ -99,11 +99,31 @@ def test_few_videos_give_no_verdict(count):
     assert "better than" not in told
 
 
-def test_tasks_with_some_videos_only():
-    """Without the only video that has timed captions, that part keeps its mean."""
-    ours = {"a": values([0.5, 0.5, 0.5]), "b": values([1.0], [2])}
-    found = compare(ours, {"a": values([0.0, 0.0, 0.0]), "b": values([0.5], [2])}).score
-    assert found.gain == found.low == found.high == pytest.approx(50)
+def test_task_of_few_videos_decides_nothing():
+    """One video of twelve has timed captions; its gain is large, and nothing can tell its noise."""
+    equal, single = values(np.full(12, 0.5)), values([1.0], [2])
+    found = compare({"a": equal, "b": single}, {"a": equal, "b": values([0.5], [2])})
+    assert found.tasks == {"a": Gain(0.0, 0.0, 0.0), "b": Gain(50.0, -100.0, 100.0)}
+    assert found.score == Gain(0.0, 0.0, 0.0) and found.videos == 12
+    assert not found.is_better and not found.is_worse
+    worse = compare({"a": equal, "b": values([0.5], [2])}, {"a": equal, "b": single})
+    assert not worse.is_worse
+
+
+@pytest.mark.parametrize(("count", "is_better"), [(MIN_VIDEOS - 1, False), (MIN_VIDEOS, True)])
+def test_task_needs_as_many_videos_as_a_verdict(count, is_better):
+    equal = values(np.full(20, 0.5))
+    gains = values(0.4 + 0.01 * np.arange(count), np.arange(count))
+    found = compare({"a": equal, "b": gains}, {"a": equal, "b": values(np.zeros(count))})
+    assert (found.tasks["b"].low > 0) == is_better == found.is_better
+
+
+def test_tasks_of_few_videos_are_compared_together():
+    ours = {"a": values([0.5] * 6), "b": values([1.0] * 6, range(6, 12))}
+    theirs = {"a": values([0.25] * 6), "b": values([0.5] * 6, range(6, 12))}
+    found = compare(ours, theirs)
+    assert found.videos == 12 and found.score == Gain(37.5, 37.5, 37.5)
+    assert {task.low for task in found.tasks.values()} == {-100.0}
     assert one([], []) is None
 
 
@@ -205,12 +225,12 @@ def test_standard_error_matches_loops(seed):
         for _ in range(2)
     )
     assert standard_error(ours, theirs) == pytest.approx(naive_error(ours, theirs), rel=1e-12)
-    # It is the error that the interval of the verdict is made of.
+    # The interval of the verdict is made of this error, over the tasks with enough videos.
     found = compare(ours, theirs)
+    large = {task: part for task, part in ours.items() if len(np.unique(part.videos)) >= MIN_VIDEOS}
     half = (found.score.high - found.score.low) / 2
-    assert half == pytest.approx(
-        100 * _students_t(found.videos - 1) * standard_error(ours, theirs), rel=1e-9
-    )
+    error = naive_error(large or ours, theirs)
+    assert half == pytest.approx(100 * _students_t(found.videos - 1) * error, rel=1e-9)
 
 
 def test_standard_error_of_one_query_a_video_is_that_of_a_mean():

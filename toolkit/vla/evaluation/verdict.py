@@ -38,9 +38,11 @@ class Verdict:
     """Comparison of a run with the frozen encoder on the same held-out videos.
 
     Attributes:
-        videos: number of held-out videos with captions.
-        score: gain of the search score, the mean over the tasks.
-        tasks: gain of each task: mean reciprocal ranks for retrieval, mean IoU for moments.
+        videos: number of held-out videos with queries of the tasks in `score`.
+        score: gain of the search score, the mean over the tasks with queries of at least
+            `MIN_VIDEOS` videos; over all tasks if there is none.
+        tasks: gain of each task: mean reciprocal ranks for retrieval, mean IoU for moments. With
+            fewer videos its interval is unknown, from -100 to 100.
     """
 
     videos: int
@@ -108,11 +110,20 @@ def compare(
     turn with all its queries. With one query for each video, it is that of the paired t test. A
     percentile bootstrap is too narrow with few videos.
     """
-    gains = _jackknife(ours, frozen)
+    num_videos = {k: len(np.unique(of_task.videos)) for k, of_task in ours.items()}
+    large = {k: of_task for k, of_task in ours.items() if num_videos[k] >= MIN_VIDEOS}
+    gains = _jackknife(large or ours, frozen)
     if not gains:
         return None
-    tasks = {k: _interval(gain, others) for k, (gain, others) in gains.items()}
     mean, others = _mean(gains)
+    tasks = {}
+    for task, of_task in ours.items():
+        if len(of_task.by_query):
+            gain, of_videos = _jackknife({task: of_task}, frozen)[task]
+            # A few equal gains, or a single one, would have an interval of no length.
+            tasks[task] = (
+                _interval(gain, of_videos) if task in large else Gain(100 * gain, -100.0, 100.0)
+            )
     return Verdict(len(others), _interval(mean, others), tasks)
 
 
