@@ -40,6 +40,17 @@ def print_hit_omissions(hits: Hits) -> None:
         print_message("`vla rm --missing` removes videos whose files are gone")
 
 
+def no_hits_message(hits: Hits) -> str:
+    """Return the message of a search without hits: with `--max-fpr`, how close the best one came."""
+    best = hits.near_miss
+    if best is None:
+        return "No hits."
+    return (
+        f"No hit passes --max-fpr. The best, {best.video_id} at {format_time(best.peak)}, has "
+        f"confidence {best.confidence or 0.0:.3f}."
+    )
+
+
 def print_hits(hits: Sequence[Hit], title: str) -> None:
     """Print a table, the further moments of a video below its first; for event sequences, the last
     column has the peak of each step.

@@ -11,7 +11,14 @@ import typer
 
 from vla_cli import filter_options as f
 from vla_cli import options as o
-from vla_cli.hits import print_csv, print_hit_omissions, print_hits, print_lines, print_paths
+from vla_cli.hits import (
+    no_hits_message,
+    print_csv,
+    print_hit_omissions,
+    print_hits,
+    print_lines,
+    print_paths,
+)
 from vla_cli.parsing import duration_range, read_queries, seconds, weighted_texts
 from vla_cli.render import print_json, print_message, progress_bars
 
@@ -249,7 +256,7 @@ def search(
     _print(hits, formats, b"\0" if null else b"\n", titles)
     if not hits:
         if not quiet:
-            print_message("No hits.")
+            print_message(no_hits_message(hits))
         raise typer.Exit(1)
 
 

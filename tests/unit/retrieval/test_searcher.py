@@ -224,6 +224,12 @@ def test_max_fpr_hides_hits_of_low_confidence(tmp_path):
         assert find.search("a dog", 20, max_fpr=rate) == [
             h for h in all_hits if h.confidence >= 1 - rate - 1e-9
         ]
+    for rate in (0.2, 0.5, 1.0):
+        passing = find.search("a dog", 20, max_fpr=rate)
+        rejected = [hit for hit in all_hits if hit not in passing]
+        expected = sorted(rejected, key=lambda hit: -hit.confidence)[:1]
+        assert [passing.near_miss] == (expected or [None])
+    assert all_hits.near_miss is None
     assert find.search("a dog", 20, max_fpr=1.0) == all_hits
     with pytest.raises(
         UsageError, match=r"60 reference queries can estimate rates from 0.0164 to 1"

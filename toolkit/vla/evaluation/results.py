@@ -59,9 +59,12 @@ class PerQueryScores:
     def gain_over(self, others: PerQueryScores, seed: int) -> tuple[float, float] | None:
         """Return the ends of the 95 % interval of the paired difference.
 
-        None for medians, and for other queries.
+        None for medians, for other queries, and for queries of a single video, of which no interval
+        can be estimated.
         """
         if self.median or self.by_query.shape != others.by_query.shape:
+            return None
+        if len(np.unique(self.videos)) < 2:
             return None
         gains = self.by_query - others.by_query
         return estimate(gains, seed=seed, clusters=self.videos).interval

@@ -75,11 +75,18 @@ class Hits(list[Hit]):
 
     Attributes:
         omissions: videos that were left out because their files are missing.
+        near_miss: best hit that `max_fpr` removed, by confidence; None if it removed none.
     """
 
-    def __init__(self, hits: Iterable[Hit] = (), omissions: Omissions | None = None) -> None:
+    def __init__(
+        self,
+        hits: Iterable[Hit] = (),
+        omissions: Omissions | None = None,
+        near_miss: Hit | None = None,
+    ) -> None:
         super().__init__(hits)
         self.omissions = omissions or Omissions()
+        self.near_miss = near_miss
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a data frame with a row for each hit and the attributes of `Hit` as columns, also
@@ -91,3 +98,8 @@ class Hits(list[Hit]):
         return pandas.DataFrame(
             [[getattr(hit, name) for name in names] for hit in self], columns=names
         )
+
+
+def most_confident(hits: Iterable[Hit]) -> Hit | None:
+    """Return the hit of the highest confidence, the first of equal ones; None without hits."""
+    return max(hits, key=lambda hit: hit.confidence or 0.0, default=None)

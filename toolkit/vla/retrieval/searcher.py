@@ -21,7 +21,7 @@ from vla.naming.matching import NameMatcher
 from vla.retrieval.calibration import Calibration
 from vla.retrieval.filters import Metadata, VideoFilter, check_columns, metadata_of
 from vla.retrieval.hit_converter import HitConverter
-from vla.retrieval.hits import Hit, Hits
+from vla.retrieval.hits import Hit, Hits, most_confident
 from vla.retrieval.image_query import encode_image
 from vla.retrieval.indexed_videos import IndexedVideos
 from vla.retrieval.query import EncodedQuery, Query, Weighted, encode_query, from_image, subtract
@@ -112,9 +112,8 @@ class Searcher:
         hits = self._omit_missing(find, self.video_mask(filters))
         if max_fpr is None:
             return hits
-        return Hits(
-            (h for h in hits if (h.confidence or 0.0) >= 1 - max_fpr - _ROUNDING), hits.omissions
-        )
+        passing = [h for h in hits if (h.confidence or 0.0) >= 1 - max_fpr - _ROUNDING]
+        return Hits(passing, hits.omissions, most_confident(h for h in hits if h not in passing))
 
     def search_image(
         self,

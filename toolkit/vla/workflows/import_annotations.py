@@ -161,7 +161,9 @@ def import_annotations(
     if videos is not None and not videos.is_dir():
         raise UsageError(f"no such folder of videos: {videos}")
     report = ImportReport(format, [], output)
-    annotations = _read(cast(Dataset, registry.build(format)), files, skip_invalid, report, progress)
+    annotations = _read(
+        cast(Dataset, registry.build(format)), files, skip_invalid, report, progress
+    )
     if split:
         annotations = _select_split(annotations, split)
     if as_paragraphs:

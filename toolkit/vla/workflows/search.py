@@ -13,7 +13,7 @@ from vla.hints import Hint, Note
 from vla.language.query_rewriting import question_to_caption
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.filters import VideoFilter
-from vla.retrieval.hits import Hits
+from vla.retrieval.hits import Hits, most_confident
 from vla.retrieval.query import Query, Weighted, normalize_text
 from vla.threads import small_op_threads
 from vla.workflows.encoder_choice import UNCHANGED, EncoderChoice
@@ -113,7 +113,8 @@ def search(
     omissions = max(
         (hits.omissions for hits in results), key=lambda o: sum(o.counts.values()), default=None
     )
-    return Hits((hit for hits in results for hit in hits), omissions)
+    near_miss = most_confident(hits.near_miss for hits in results if hits.near_miss)
+    return Hits((hit for hits in results for hit in hits), omissions, near_miss)
 
 
 def describe_rewrite(query: str | Query) -> str | None:
