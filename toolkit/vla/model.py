@@ -26,6 +26,8 @@ from vla.projectors.base import ResidualProjector
 
 MAX_SCALE = 100.0
 _MAX_BATCH_FRAMES = 2048
+_MAX_REASON = 300
+"""Characters of the reason why weights do not fit."""
 
 
 class AlignmentModel(nn.Module):
@@ -288,7 +290,7 @@ def build_model(
     ) as error:
         raise CacheError(
             f"{source} does not fit its configuration: "
-            f"{next(iter(str(error).splitlines()), repr(error))}"
+            f"{' '.join(str(error).split())[:_MAX_REASON] or repr(error)}"
         ) from error
     return model.eval()
 

@@ -10,6 +10,7 @@ from vla.batches.collate import build_batch
 from vla.datasets.base import Saliency
 from vla.heads._frames import edges, saliency_targets, to_frames, to_seconds
 from vla.heads.base import LocalizationBatch
+from vla.localization.refinement import refine_spans
 from vla.model import AlignmentModel, ModelConfig
 from vla.spans import iou
 
@@ -25,8 +26,9 @@ def model_of(name, **options):
     return AlignmentModel(ModelConfig(DIM, "identity", heads={name: options})).eval()
 
 
-def found_by(name, corpus, **options):
+def found_by(name, corpus, *, ends=True, **options):
     model, batch = model_of(name, **options), batch_of(corpus)
+    model.heads[name].contrast_ends.fill_(ends)
     with torch.no_grad():
         return [actual.moments for actual in localized(model, name, batch)]
 
@@ -50,11 +52,10 @@ def listed(spans, scores, overlap=0.5):
     return np.array([spans[i] for i in kept])
 
 
-def test_untrained_moments_match_window_contrast():
+def test_untrained_points_match_window_contrast():
     corpus = made_corpus((13, 6, 1, 24), seed=2)
-    for rows, query in zip(
-        found_by("moments", corpus), (q for q in corpus.queries if q.is_timed), strict=True
-    ):
+    queries = [q for q in corpus.queries if q.is_timed]
+    for rows, query in zip(found_by("moments", corpus, ends=False), queries, strict=True):
         curve, video = cosines(corpus, query), corpus.videos[query.video]
         n, bounds = len(curve), np.append(video.timestamps_seconds, video.duration_seconds)
         spans, scores = [], []
@@ -72,6 +73,28 @@ def test_untrained_moments_match_window_contrast():
                 )
                 spans.append(tuple(np.interp([low, high], np.arange(n + 1), bounds)))
         np.testing.assert_allclose(rows[:, :2], listed(spans, scores)[:50], atol=1e-5)
+
+
+def test_untrained_moments_are_refined_points():
+    corpus = made_corpus((13, 6, 1, 24), seed=2)
+    queries = [q for q in corpus.queries if q.is_timed]
+    points = found_by("moments", corpus, ends=False)
+    for moments, rows, query in zip(found_by("moments", corpus), points, queries, strict=True):
+        curve, video = cosines(corpus, query), corpus.videos[query.video]
+        bounds = np.append(video.timestamps_seconds, video.duration_seconds)
+        spans, contrasts = refine_spans(curve, bounds, rows[:, :2])
+        scores = np.sqrt(rows[:, 2] * np.clip(contrasts / max(contrasts.max(), 1e-9), 0, 1))
+        np.testing.assert_allclose(moments[:, :2], listed(spans, scores), atol=1e-5)
+        np.testing.assert_allclose(moments[:, 2].max(), scores.max(), rtol=1e-4)
+
+
+def test_training_keeps_the_ends_that_it_learns():
+    corpus = made_corpus((13, 6))
+    model, batch = model_of("moments"), batch_of(corpus)
+    head = model.heads["moments"]
+    assert head.contrast_ends
+    head.loss(model(batch), batch)
+    assert not head.contrast_ends
 
 
 def test_times_interpolate_within_frames():

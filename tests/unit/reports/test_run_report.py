@@ -316,11 +316,14 @@ def test_the_summary_says_which_weights_and_what_heads_use():
     verdict = Verdict(12, Gain(5.0, 2.0, 8.0), {"moment by head": Gain(5.0, 2.0, 8.0)})
     run.record.update(
         selected_epoch=2,
-        head_gate={"alpha": 0.25, "shares": {"moments": 0.5}},
+        head_gate={"alpha": 0.25, "shares": {"moments": 0.5}, "contrast_ends": {"moments": True}},
         heads={"moment by head": verdict.to_json()},
     )
     text = re.sub(r"<[^>]+>", " ", render_html(run, []))
     assert "3; the weights are those of epoch 2" in text
-    assert "0.25; share between initial (0) and trained (1) weights: moments 0.5" in text
+    assert (
+        "0.25; share between initial (0) and trained (1) weights: moments 0.5; ends of moments by contrast: moments"
+        in text
+    )
     assert "better than the untrained head on 12 held-out videos (+5.0 points" in text
     assert "the weights are those" not in render_html(run_of(), [])

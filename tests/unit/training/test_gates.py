@@ -25,6 +25,11 @@ from vla.training.validator import Validator
 HEADS = {"moments": "moment by head", "choice_qa": "multiple choice"}
 
 
+def gate(alpha, shares, ends=True):
+    """The gate whose moments, if it has any, have ends by contrast."""
+    return HeadGate(alpha, shares, {name: ends for name in shares if name == "moments"})
+
+
 class Tabled:
     """A validator whose scores are a function of the gate that it reads off the weights.
 
@@ -36,6 +41,7 @@ class Tabled:
 
     def head_scores(self, model):
         alpha = float(model.head_alpha)
+        self.ends = [bool(h.contrast_ends) for h in model.heads.values() if h.task == "moments"]
         found = {}
         for name, head in model.heads.items():
             values = torch.cat([p.detach().flatten() for p in head.parameters()])
@@ -52,17 +58,22 @@ def model_of(heads=("moments", "choice_qa")):
     return AlignmentModel(ModelConfig(8, "residual", {"width": 4}, heads={n: {} for n in heads}))
 
 
-def gated(scores, alpha=0.5, heads=("moments", "choice_qa")):
-    """The gate and the model of it, from weights 0 to 1."""
+def with_weights(heads):
+    """A model whose parameters are 1, and its initial weights, 0 in the heads."""
     model = model_of(heads)
     with torch.no_grad():
         for parameter in model.heads.parameters():
             parameter.zero_()
-    initial = cpu_state_dict(model)
-    initial = {k: v.clone() for k, v in initial.items()}
+    initial = {k: v.clone() for k, v in cpu_state_dict(model).items()}
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(1.0)
+    return model, initial
+
+
+def gated(scores, alpha=0.5, heads=("moments", "choice_qa")):
+    """The gate from weights 0 to 1."""
+    model, initial = with_weights(heads)
     gate = select_head_gate(model, initial, Tabled(scores), alpha)
     for name, head in model.heads.items():
         if gate is not None:
@@ -78,18 +89,18 @@ def gated(scores, alpha=0.5, heads=("moments", "choice_qa")):
 
 
 def test_a_good_head_is_used_whole():
-    gate = gated(lambda task, alpha, share: (0.3 + 0.1 * share + 0.1 * alpha, 0.2))
-    assert gate == HeadGate(1.0, {"moments": 1.0, "choice_qa": 1.0})
+    actual = gated(lambda task, alpha, share: (0.3 + 0.1 * share + 0.1 * alpha, 0.2))
+    assert actual == gate(1.0, {"moments": 1.0, "choice_qa": 1.0})
 
 
 def test_a_ruined_head_is_not_used():
-    gate = gated(lambda task, alpha, share: (0.3 - 0.1 * share - 0.1 * alpha, 0.2))
-    assert gate == HeadGate(0.0, {"moments": 0.0, "choice_qa": 0.0})
+    actual = gated(lambda task, alpha, share: (0.3 - 0.1 * share - 0.1 * alpha, 0.2))
+    assert actual == gate(0.0, {"moments": 0.0, "choice_qa": 0.0})
 
 
 def test_equal_scores_keep_the_untrained_heads():
-    gate = gated(lambda task, alpha, share: (0.3, 0.2))
-    assert gate == HeadGate(0.0, {"moments": 0.0, "choice_qa": 0.0})
+    actual = gated(lambda task, alpha, share: (0.3, 0.2))
+    assert actual == gate(0.0, {"moments": 0.0, "choice_qa": 0.0})
 
 
 def test_each_head_has_its_own_share_and_all_one_alpha():
@@ -98,7 +109,7 @@ def test_each_head_has_its_own_share_and_all_one_alpha():
     def scores(task, alpha, share):
         return 0.5 - abs(share - best[task]) - abs(alpha - 0.25), 0.0
 
-    assert gated(scores) == HeadGate(0.25, {"moments": 0.5, "choice_qa": 0.0})
+    assert gated(scores) == gate(0.25, {"moments": 0.5, "choice_qa": 0.0})
 
 
 def test_alpha_of_vectors_is_a_candidate():
@@ -125,20 +136,38 @@ def test_held_out_concepts_must_not_lose():
     def scores(task, alpha, share):
         return 0.3 + 0.2 * share + 0.1 * alpha, 0.4 if share <= 0.5 else 0.399
 
-    assert gated(scores) == HeadGate(1.0, {"moments": 0.5, "choice_qa": 0.5})
-    # Where one head loses at any share, no alpha is admissible.
-    gate = gated(lambda task, alpha, share: (0.3 + alpha, 0.4 if alpha == 0 else 0.3))
-    assert gate == HeadGate(0.0, {"moments": 0.0, "choice_qa": 0.0})
+    assert gated(scores) == gate(1.0, {"moments": 0.5, "choice_qa": 0.5})
+    # Where heads lose at any share, no alpha is admissible but that of the vectors, which held-out
+    # concepts have admitted, and at that no training of the heads.
+    actual = gated(lambda task, alpha, share: (0.3 + alpha, 0.4 if alpha == 0 else 0.3))
+    assert actual == gate(0.5, {"moments": 0.0, "choice_qa": 0.0})
+
+
+def test_ends_by_contrast_are_selected_with_the_share():
+    """Trained ends are better as they are, and initial ones by contrast."""
+
+    class OfEnds(Tabled):
+        def head_scores(self, model):
+            scores = super().head_scores(model)
+            return {task: (a - 0.2 * self.ends[0], b) for task, (a, b) in scores.items()}
+
+    def scores(task, alpha, share):
+        return 0.5 + 0.3 * share + 0.1 * alpha, 0.2
+
+    model, initial = with_weights(("moments",))
+    actual = select_head_gate(model, initial, OfEnds(scores), 0.5)
+    assert actual == gate(1.0, {"moments": 1.0}, ends=False)
+    assert not model.heads["moments"].contrast_ends
 
 
 def test_heads_that_are_not_scored_keep_their_training():
     """No question of their kind is asked of a validation video: nothing says that they are bad."""
-    gate = gated(lambda task, alpha, share: None)
-    assert gate is None
-    gate = gated(
+    actual = gated(lambda task, alpha, share: None)
+    assert actual is None
+    actual = gated(
         lambda task, alpha, share: (0.3 - share, 0.2) if task == "moment by head" else None
     )
-    assert gate == HeadGate(0.0, {"moments": 0.0})
+    assert actual == gate(0.0, {"moments": 0.0})
 
 
 def test_no_heads_have_no_gate():
@@ -232,7 +261,10 @@ def test_an_epoch_is_scored_with_the_better_heads():
     assert validate_epoch(model, good, validator).score == pytest.approx(score)
     for name, value in model.state_dict().items():
         assert torch.equal(value, bad[name]), name
+    # Trained heads are scored with their own ends.
     model.load_state_dict(good)
+    model.heads["moments"].contrast_ends.fill_(False)
+    score = validator(model, 0.5).score
     assert validate_epoch(model, bad, validator).score == pytest.approx(score)
 
 

@@ -362,6 +362,16 @@ def test_rejects_run_with_removed_head(tmp_path):
         load_model(tmp_path / "old")
 
 
+def test_rejects_run_without_a_weight_of_its_head(tmp_path):
+    """As a version before that weight wrote it: the message names it, the way out is to train."""
+    model = AlignmentModel(ModelConfig(DIM, heads={"moments": {}}))
+    del model.heads["moments"]._buffers["contrast_ends"]
+    save_run(tmp_path / "old", model, SPEC, "identity", {})
+    message = r"does not fit .*Missing key.*heads\.moments\.contrast_ends"
+    with refused(CacheError, "retrain", message, run="old"):
+        load_model(tmp_path / "old")
+
+
 def test_rejects_two_heads_for_one_task(tmp_path, monkeypatch):
     """Their figures would be one."""
     other = EntryPoint("other", "vla.heads.moments:Head", "vla.heads")

@@ -11,6 +11,7 @@ from torch import nn
 
 from vla.batches.corpus import Corpus
 from vla.heads import registry as heads
+from vla.heads.base import Head
 from vla.model import AlignmentModel, ModelConfig
 
 _SCALE = 100.0
@@ -59,16 +60,19 @@ def _default_heads(
     return {name: heads.get(name).resolve_options(trained_on or corpus, {}) for name in names}
 
 
-def _copy_fitted_state(head: nn.Module, trained_head: nn.Module) -> None:
+def _copy_fitted_state(head: Head, trained_head: Head) -> None:
     """Copy the state that `fit` took from the corpus, and not the learned parameters, to `head`."""
-    for path, value in _fitted_state(trained_head):
+    for path, value in _fitted_state(trained_head, trained_head.gate_buffers):
         module_path, _, name = path.rpartition(".")
         setattr(head.get_submodule(module_path), name, value)
 
 
-def _fitted_state(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def _fitted_state(
+    module: nn.Module, gate_buffers: frozenset[str]
+) -> Iterator[tuple[str, torch.Tensor]]:
     for name, value in module.named_buffers():
-        yield name, value.detach().clone()
+        if name not in gate_buffers:
+            yield name, value.detach().clone()
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             yield name, nn.Parameter(parameter.detach().clone(), requires_grad=False)

@@ -67,6 +67,21 @@ def similarity_curves(batch: LocalizationBatch, rows: torch.Tensor) -> torch.Ten
     return cosines.masked_fill(~batch.frame_mask[videos], 0.0)
 
 
+def unpad_curves(batch: LocalizationBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return for each text its cosines `(T,)` with the frames of its video, and the frames' edges
+    `(T + 1,)` in seconds.
+    """
+    videos = batch.video_of_text[batch.rows].tolist()
+    counts = batch.frame_mask.sum(1).tolist()
+    frames, texts = (array.float().cpu().numpy() for array in (batch.frames, batch.texts))
+    bounds = edges(batch).double().cpu().numpy()
+    # One product for each text: its rounding does not depend on the batch.
+    return [
+        (frames[video, : counts[video]] @ texts[text], bounds[video, : counts[video] + 1])
+        for text, video in zip(batch.rows.tolist(), videos, strict=True)
+    ]
+
+
 def saliency_targets(batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
     """Return `(N, T)` saliency targets of the queries `rows`, from 0 up.
 

@@ -122,11 +122,13 @@ class Head(nn.Module):
         task: `videos` (untimed queries), `moments` (timed queries), or a kind of question.
         reads_tokens: whether it compares the tokens of queries with frames.
         has_blind: whether a vision-blind copy is trained as a baseline.
+        gate_buffers: names of buffers that training selects; the others are set by `fit`.
     """
 
     task: ClassVar[Task]
     reads_tokens: bool = False
     has_blind: ClassVar[bool] = False
+    gate_buffers: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def resolve_options(cls, corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:

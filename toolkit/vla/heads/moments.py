@@ -23,16 +23,19 @@ from vla.heads._frames import (
     similarity_curves,
     to_frames,
     to_seconds,
+    unpad_curves,
     unpad_saliency,
 )
 from vla.heads._points import HALF, Points, assign_moments, ious, listwise_loss, window_contrast
 from vla.heads._pyramid import Block, Pyramid
 from vla.heads.base import LocalizationBatch, LocalizedMoments
+from vla.localization.refinement import refine_spans
 from vla.spans import frames_in, nms
 
 _MAX_CANDIDATES = 1000
 _MAX_MOMENTS = 50
 _MIN_DEVIATION = 1e-3
+_MIN_CONTRAST = 1e-9
 _L1_WEIGHT = 0.2
 """Weight of the distance of the ends in strides, beside GIoU, which short moments dominate."""
 
@@ -58,7 +61,8 @@ class Head(base.Head):
 
     Untrained, a point represents the window of four strides around it, and its score is the excess
     of the mean cosine inside over the video's mean, times the root of the window's length: the
-    optimal detector of a step in a noisy curve. Training adds to the score and moves the ends. The
+    optimal detector of a step in a noisy curve. Its ends then move to where that contrast is
+    highest nearby (`contrast_ends`). Training adds to the score and moves the ends. The
     form is that of R2-Tuning (Liu et al., ECCV 2024) and ActionFormer (Zhang et al., ECCV 2022);
     scores learn the IoU of the prediction (quality focal loss, Li et al., NeurIPS 2020).
 
@@ -72,9 +76,15 @@ class Head(base.Head):
         radius: maximum distance of a point from the center of its target, in strides.
         overlap: IoU threshold of non-maximum suppression.
         together: maximum number of frames, over all queries, in one chunk; bounds the memory.
+
+    Attributes:
+        contrast_ends: bool scalar, whether moments are refined by `vla.localization.refinement`:
+            until the head is trained. Ends that were learned from many moments are better without;
+            `vla train` selects it.
     """
 
     task = "moments"
+    gate_buffers = frozenset({"contrast_ends"})
 
     def __init__(
         self, dim: int, width: int = 256, depth: int = 3, levels: int = 16, dropout: float = 0.2,
@@ -96,6 +106,8 @@ class Head(base.Head):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         self.slope, self.offset = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(-3.0))
+        self.contrast_ends: torch.Tensor
+        self.register_buffer("contrast_ends", torch.tensor(True))
 
     @classmethod
     def resolve_options(cls, corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +130,11 @@ class Head(base.Head):
         """
         output = self.predict_moments(batch)
         saliency = unpad_saliency(output.saliency, batch)
-        return [LocalizedMoments(*row) for row in zip(self.select(output), saliency, strict=True)]
+        moments = self.select(output)
+        if self.contrast_ends:
+            rows = zip(moments, unpad_curves(batch), strict=True)
+            moments = [self._refine(spans, *curve) for spans, curve in rows]
+        return [LocalizedMoments(*row) for row in zip(moments, saliency, strict=True)]
 
     def predict_moments(self, batch: LocalizationBatch) -> MomentOutput:
         """Return the moments of every text as tensors, before non-maximum suppression."""
@@ -139,6 +155,7 @@ class Head(base.Head):
         rows = batch.is_timed.nonzero()[:, 0]
         if not len(rows):
             return None
+        self.contrast_ends.fill_(False)
         videos = LocalizationBatch.from_batch(aligned, batch)
         bounds = edges(videos)
         context = self._frame_features(videos)
@@ -169,6 +186,22 @@ class Head(base.Head):
             ]
             moments.append(np.column_stack([spans[best], probabilities[best]]))
         return moments
+
+    def _refine(
+        self, moments: np.ndarray, similarities: np.ndarray, bounds: np.ndarray
+    ) -> np.ndarray:
+        """Return moments `(K, 3)` with ends by contrast.
+
+        The score becomes the geometric mean of the probability and of the contrast as a share of
+        the highest one.
+        """
+        if not len(moments):
+            return moments
+        spans, contrasts = refine_spans(similarities, bounds, moments[:, :2])
+        shares = np.clip(contrasts / max(contrasts.max(), _MIN_CONTRAST), 0.0, 1.0)
+        scores = np.sqrt(moments[:, 2] * shares)
+        best = nms(spans, scores, self.overlap, most=_MAX_MOMENTS)
+        return np.column_stack([spans[best], scores[best]])
 
     def _frame_features(self, batch: LocalizationBatch) -> torch.Tensor:
         """Return `(B, T, 2 * width)`, features of frames and their neighbours, shared by all

@@ -57,10 +57,12 @@ def _heads(run: Run) -> list[tuple[str, str]]:
     gate = run.record.get("head_gate")
     if gate is not None:
         shares = ", ".join(f"{name} {share:g}" for name, share in gate["shares"].items())
+        by_contrast = [name for name, is_used in gate.get("contrast_ends", {}).items() if is_used]
+        ends = f"; ends of moments by contrast: {', '.join(by_contrast)}" if by_contrast else ""
         facts.append(
             (
                 "alpha of heads",
-                f"{gate['alpha']:g}; share between initial (0) and trained (1) weights: {shares}",
+                f"{gate['alpha']:g}; share between initial (0) and trained (1) weights: {shares}{ends}",
             )
         )
     return [*facts, *run.head_verdicts.items()]

@@ -152,6 +152,8 @@ def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
         ) from error
     try:
         return build_model(run.model, tensors, str(folder / weights)), run
+    except CacheError as error:  # weights of another version, or damaged
+        raise CacheError(str(error), hint=_retrain_hint(folder)) from error
     except (UnknownNameError, UsageError) as error:
         raise CacheError(
             f"run {folder.name!r} needs a part that is not installed or was removed ({error})",

@@ -5,7 +5,9 @@ Interpolation between a model before and after fine-tuning: WiSE-FT (Wortsman et
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any
 
 import torch
@@ -22,6 +24,8 @@ none after few captions.
 """
 _HEAD_ALPHAS = (0.25, 0.5, 1.0)
 _HEAD_SHARES = (0.0, 0.5, 1.0)
+_ENDS = "contrast_ends"
+"""Buffer of a head for moments: whether their ends move by contrast. See `vla.heads.moments`."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,12 @@ class HeadGate:
     Attributes:
         alpha: the projector's alpha for heads.
         shares: for each head, the share of the way from its initial to its trained weights.
+        contrast_ends: for each head for moments, whether the ends of moments move by contrast.
     """
 
     alpha: float
     shares: dict[str, float]
+    contrast_ends: dict[str, bool] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -44,8 +50,9 @@ class HeadGate:
 def validate_epoch(
     model: AlignmentModel, initial: dict[str, torch.Tensor], validator: Validator
 ) -> ValidationResult:
-    """Return the scores of the model after an epoch, with trained or with initial heads, whichever
-    are better: it is used with the better ones.
+    """Return the scores of the model after an epoch, with trained heads or with initial ones, of
+    which the ends of moments move by contrast, whichever are better: it is used with the better
+    ones.
 
     Args:
         model: its gate is restored afterwards.
@@ -56,7 +63,7 @@ def validate_epoch(
     trained_weights = {k: v.clone() for k, v in model.state_dict().items()} if names else {}
     results = []
     for share in (1.0, 0.0) if names else ():
-        gate = HeadGate(VALIDATION_ALPHA, dict.fromkeys(names, share))
+        gate = _gate(model, VALIDATION_ALPHA, dict.fromkeys(names, (share, share == 0)))
         _set_gate(model, initial, trained_weights, gate)
         results.append(validator(model, VALIDATION_ALPHA))
     if not names:
@@ -109,34 +116,44 @@ def select_head_gate(
     if not names:
         return None
     trained_weights = {k: v.clone() for k, v in model.state_dict().items()}
-    initial_shares = dict.fromkeys(names, 0.0)
-    _set_gate(model, initial, trained_weights, HeadGate(0.0, initial_shares))
+    start_gate = _gate(model, 0.0, dict.fromkeys(names, (0.0, True)))
+    _set_gate(model, initial, trained_weights, start_gate)
     start = validator.head_scores(model)
     if not start:
-        _set_gate(model, initial, trained_weights, HeadGate(1.0, dict.fromkeys(names, 1.0)))
+        whole = _gate(model, 1.0, dict.fromkeys(names, (1.0, True)))
+        _set_gate(model, initial, trained_weights, whole)
         return None
     # Heads without a score on validation videos keep their trained weights.
     names = [name for name in names if TASKS[model.heads[name].task] in start]
-    initial_shares = dict.fromkeys(names, 0.0)
-    best, best_score = (
-        HeadGate(0.0, initial_shares),
-        _mean({k: score for k, (score, _) in start.items()}),
-    )
+    best = _gate(model, 0.0, dict.fromkeys(names, (0.0, True)))
+    best_score = _mean({k: score for k, (score, _) in start.items()})
+    has_ends = any(hasattr(model.heads[name], _ENDS) for name in names)
     for head_alpha in sorted({*_HEAD_ALPHAS, alpha} - {0.0}):
         scores: dict[str, float] = {}
-        shares: dict[str, float] = {}
-        for share in _HEAD_SHARES:
-            _set_gate(
-                model, initial, trained_weights, HeadGate(head_alpha, dict.fromkeys(names, share))
-            )
+        forms: dict[str, tuple[float, bool]] = {}
+        for share, ends in product(_HEAD_SHARES, (True, False) if has_ends else (True,)):
+            if share == 0 and not ends:
+                continue
+            gate = _gate(model, head_alpha, dict.fromkeys(names, (share, ends)))
+            _set_gate(model, initial, trained_weights, gate)
+            # Held-out concepts have admitted the alpha of the vectors already; untrained heads add
+            # nothing to it.
+            is_admitted = head_alpha == alpha and share == 0
             for task, (score, held_out) in validator.head_scores(model).items():
-                if held_out >= start[task][1] and score > scores.get(task, -1.0):
-                    scores[task], shares[task] = score, share
+                is_admissible = is_admitted or held_out >= start[task][1]
+                if is_admissible and score > scores.get(task, -1.0):
+                    scores[task], forms[task] = score, (share, ends)
         if scores.keys() == start.keys() and _mean(scores) > best_score:
-            of_head = {name: shares[TASKS[model.heads[name].task]] for name in names}
-            best, best_score = HeadGate(head_alpha, of_head), _mean(scores)
+            of_head = {name: forms[TASKS[model.heads[name].task]] for name in names}
+            best, best_score = _gate(model, head_alpha, of_head), _mean(scores)
     _set_gate(model, initial, trained_weights, best)
     return best
+
+
+def _gate(model: AlignmentModel, alpha: float, forms: Mapping[str, tuple[float, bool]]) -> HeadGate:
+    """Return the gate with a share and the choice of ends for each head."""
+    ends = {name: ends for name, (_, ends) in forms.items() if hasattr(model.heads[name], _ENDS)}
+    return HeadGate(alpha, {name: share for name, (share, _) in forms.items()}, ends)
 
 
 def _scored_heads(model: AlignmentModel) -> list[str]:
@@ -158,5 +175,7 @@ def _set_gate(
         for key, value in trained_weights.items():
             if key.startswith(f"heads.{name}.") and value.is_floating_point():
                 weights[key] = torch.lerp(initial[key].to(value), value, share)
+    for name, has_contrast_ends in gate.contrast_ends.items():
+        weights[f"heads.{name}.{_ENDS}"] = torch.tensor(has_contrast_ends)
     model.load_state_dict(weights)
     model.head_alpha.fill_(gate.alpha)
