@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import typer
 
+from vla_cli.help import split_examples
 from vla_cli.main import app
 
 TARGET = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
@@ -22,14 +23,26 @@ def text() -> str:
         "# Command line\n",
         "<!-- Written by `python cli/write_readme.py`; do not edit. -->\n",
         f"{group.help}\n",
+        f"{group.epilog} See [exit codes](exit-codes.md).\n",
+        "`-w`, `-q` and `-v` are accepted before and after the command. Options that one would repeat can be "
+        "written to a [settings file](../guides/settings.md).\n",
     ]
-    parts.append(f"{group.epilog} See [exit codes](exit-codes.md).\n")
+    panels = list(dict.fromkeys(c.rich_help_panel for c in group.commands.values()))
+    for panel in panels:
+        links = (
+            f"[{n}](#vla-{n})" for n, c in group.commands.items() if c.rich_help_panel == panel
+        )
+        parts.append(f"- {panel}: {', '.join(links)}")
+    parts.append("")
     for name, command in group.commands.items():
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         usage = " ".join(_argument(a) for a in arguments)
         parts.append(f"## vla {name}\n")
         parts.append(f"```\nvla {name} {usage} [OPTIONS]\n```\n".replace("  ", " "))
-        parts.append(f"{_escape(command.help or '')}\n")
+        description, examples = split_examples(command.help or "")
+        parts.append(f"{_escape(description)}\n")
+        if examples:
+            parts.append("\n".join(["```", *examples, "```\n"]))
         rows = [_row(p) for p in command.params]
         parts.append(
             "| Argument or option | Meaning | Default |\n|---|---|---|\n" + "\n".join(rows) + "\n"

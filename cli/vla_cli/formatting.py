@@ -69,6 +69,16 @@ def print_message(message: str, style: str = "") -> None:
     write_message(message, message.split("\n"), stderr_console(), style)
 
 
+def print_error(message: str, notes: Sequence[str] = (), hint: str = "") -> None:
+    """Print an error on stderr, notes on it, and a hint, each on lines of its own."""
+    console = stderr_console()
+    write_message("", f"error: {message}".split("\n"), console, style="red")
+    for note in notes:
+        console.print(Text(wrap(escape(f"note: {note}"), console, indent="      ")))
+    if hint:
+        console.print(Text(wrap(escape(f"hint: {hint}"), console, indent="      ")))
+
+
 def write_message(
     message: str, paragraphs: Sequence[str], console: Console, style: str = ""
 ) -> None:

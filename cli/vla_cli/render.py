@@ -18,6 +18,7 @@ from vla_cli.formatting import format_bytes as format_bytes
 from vla_cli.formatting import format_duration as format_duration
 from vla_cli.formatting import format_time as format_time
 from vla_cli.formatting import plural as plural
+from vla_cli.formatting import print_error as print_error
 from vla_cli.formatting import print_line as print_line
 from vla_cli.formatting import print_message as print_message
 from vla_cli.formatting import print_omissions as print_omissions

@@ -31,6 +31,10 @@ def report(
 
     The report has the training data, the settings, the training curves and the
     evaluations.
+
+    Examples:
+        vla report
+        vla report mine --output mine.html
     """
     from vla_cli.render import print_json, print_line
 
