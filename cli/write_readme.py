@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import typer
@@ -34,7 +36,7 @@ def text() -> str:
         )
         parts.append(f"- {panel}: {', '.join(links)}")
     parts.append("")
-    for name, command in group.commands.items():
+    for name, command in _all_commands(group):
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         usage = " ".join(_argument(a) for a in arguments)
         parts.append(f"## vla {name}\n")
@@ -48,6 +50,14 @@ def text() -> str:
             "| Argument or option | Meaning | Default |\n|---|---|---|\n" + "\n".join(rows) + "\n"
         )
     return "\n".join(parts)
+
+
+def _all_commands(group: typer.core.TyperGroup, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all commands, those of a group after it."""
+    for name, command in group.commands.items():
+        yield f"{path}{name}", command
+        if isinstance(command, typer.core.TyperGroup):
+            yield from _all_commands(command, f"{path}{name} ")
 
 
 def _argument(parameter: click.Parameter) -> str:

@@ -8,6 +8,7 @@ read the file.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,8 +68,18 @@ def load(folder: Path | str | None, commands: Mapping[str, Any]) -> Settings:
     start = absolute(Path(folder or os.environ.get("VLA_WORKSPACE") or "."))
     for parent in (start, *start.parents):
         if os.path.lexists(parent / FILE):
-            return Settings(parent / FILE, read_settings(parent / FILE, commands))
+            return Settings(parent / FILE, read_settings(parent / FILE, with_settings(commands)))
     return Settings()
+
+
+def with_settings(commands: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the commands that read settings: all but those that have commands of their own."""
+    return {name: command for name, command in commands.items() if not hasattr(command, "commands")}
+
+
+def path_of(ctx: Any) -> str:
+    """Return the name of a command, such as `search` or `models fetch`."""
+    return str(ctx.command_path).partition(" ")[2]
 
 
 def set_variables(command: str, parameters: Iterable[Any]) -> None:
@@ -82,7 +93,7 @@ def set_variables(command: str, parameters: Iterable[Any]) -> None:
         if key in ("workspace", "quiet", "verbose") or parameter.multiple:
             continue
         names = [f"VLA_{command}_{key}", *([f"VLA_{key}"] if is_general(command, key) else [])]
-        parameter.envvar = [name.upper().replace("-", "_") for name in names]
+        parameter.envvar = [re.sub("[- ]", "_", name.upper()) for name in names]
         parameter.show_envvar = False
 
 
@@ -106,7 +117,7 @@ def notes(ctx: Any, parameters: Iterable[Any]) -> list[str]:
     for parameter in parameters:
         origin = source(ctx, parameter)
         if origin == "DEFAULT_MAP":
-            sentences.append(settings.describe(ctx.command.name, parameter.name))
+            sentences.append(settings.describe(path_of(ctx), parameter.name))
         elif origin == "ENVIRONMENT":
             name = variable(parameter)
             sentences.append(f"--{flag_key(parameter)} {os.environ[name]} is set by ${name}")

@@ -111,7 +111,9 @@ class _Reader:
             if not options:
                 names = [name for name, of_command in self._options.items() if of_command]
                 self._report(
-                    section, "", f"there is no command {section!r}{_suggest(command, names)}"
+                    section,
+                    "",
+                    f"{section!r} is not a command with settings{_suggest(command, names)}",
                 )
                 continue
             for key, value in table.items():

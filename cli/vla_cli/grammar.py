@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +25,47 @@ _BEFORE_OR_AFTER = ("workspace", "quiet", "verbose")
 
 
 class Group(TyperGroup):
-    """All commands."""
+    """Commands: all of them, or those below one name."""
+
+    shared_names: Sequence[str] = ()
+    """Names of parameters of the group of all commands, whose values the function does not take."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        general = {p.name: p for p in self.params if p.name in _BEFORE_OR_AFTER}
-        for name, command in self.commands.items():
+        self._share({p.name: p for p in self.params if p.name in _BEFORE_OR_AFTER}, self, "")
+
+    def _share(self, general: Mapping[str, Any], group: Group, path: str) -> None:
+        """Give every command below `group` the options of `general` that it lacks."""
+        for name, command in group.commands.items():
             names = {p.name for p in command.params}
-            shared_names = [n for n in _BEFORE_OR_AFTER[1:] if n in general and n not in names]
-            command.shared_names = shared_names  # type: ignore[attr-defined]
-            command.params += [general[n] for n in shared_names]
-            config.set_variables(name, command.params)
+            missing = [n for n in _BEFORE_OR_AFTER[1:] if n in general and n not in names]
+            command.shared_names = [*command.shared_names, *missing]  # type: ignore[attr-defined]
+            command.params += [general[n] for n in missing]
+            config.set_variables(f"{path}{name}", command.params)
+            if isinstance(command, Group):
+                self._share(general, command, f"{path}{name} ")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the whole command line; without any, they are `--help`."""
-        return super().parse_args(ctx, args or ["--help"])
+        return super().parse_args(ctx, args or ([] if self.invoke_without_command else ["--help"]))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that `args` begin with, and its arguments."""
         if not args[0].startswith("-"):
-            self.find(args[0])
+            self.find(args[0], ctx.command_path)
         return super().resolve_command(ctx, args)
 
-    def find(self, name: str) -> Any:
-        """Return a command.
+    def find(self, name: str, path: str = "vla") -> Any:
+        """Return a command of this group, whose own name is `path`.
 
         Raises:
             CommandLineError: there is no such command; the hint is the most similar one.
         """
         if name not in self.commands:
             matches = difflib.get_close_matches(name.lower(), self.commands, n=1)
-            suggestion = f"did you mean `vla {matches[0]}`? " if matches else ""
+            suggestion = f"did you mean `{path} {matches[0]}`? " if matches else ""
             raise CommandLineError(
-                f"no such command: {name}", f"{suggestion}`vla --help` lists the commands"
+                f"no such command: {name}", f"{suggestion}`{path} --help` lists the commands"
             )
         return self.commands[name]
 
@@ -66,7 +74,10 @@ class Group(TyperGroup):
         return _call_safely(super().make_context, *args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command, with the options given before it."""
+        if ctx.parent is not None:
+            values = {name: ctx.params.pop(name) for name in self.shared_names}
+            ctx.obj = {**ctx.obj, **{k: v or ctx.obj[k] for k, v in values.items()}}
         return _call_safely(super().invoke, ctx)
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
@@ -90,7 +101,7 @@ class Command(TyperCommand):
     needs_workspace = False
     reads_settings = True
     shared_names: Sequence[str] = ()
-    """Names of options that all commands have and whose values the function does not take."""
+    """As for `Group`."""
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Write the description and the examples."""
@@ -105,10 +116,10 @@ class Command(TyperCommand):
         options, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         is_run = not (options.get("help") or ctx.resilient_parsing)
         if is_run and self.reads_settings and ctx.parent is not None:
-            folder = options.get("workspace") or (ctx.parent.obj or {}).get("workspace")
-            settings = config.load(folder, ctx.parent.command.commands)
-            ctx.obj = {**(ctx.parent.obj or {}), "settings": settings}
-            ctx.default_map = settings.defaults(self.name or "")
+            folder = options.get("workspace") or (ctx.obj or {}).get("workspace")
+            settings = config.load(folder, ctx.find_root().command.commands)
+            ctx.obj = {**(ctx.obj or {}), "settings": settings}
+            ctx.default_map = settings.defaults(config.path_of(ctx))
         try:
             return super().parse_args(ctx, args)
         except USAGE_ERROR as error:

@@ -23,7 +23,7 @@ from vla.errors import (
     UsageError,
     VlaError,
 )
-from vla_cli import grammar, interrupt, streams, usage_errors
+from vla_cli import garbage_collection, grammar, interrupt, streams, usage_errors
 from vla_cli import options as o
 from vla_cli.commands import (
     ask,
@@ -142,9 +142,11 @@ def _global_options(
 
 def main() -> None:
     """Run the command line; a known error is one message on stderr and an exit code."""
+    garbage_collection.pause()  # `progress_bars` resumes it
     streams.prepare()
     interrupt.install_handlers()
     code = _run()
+    garbage_collection.resume()
     streams.detach()
     sys.exit(code)
 

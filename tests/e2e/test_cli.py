@@ -408,7 +408,7 @@ MISTAKES = [
     (("search", "x"), 4, "no workspace"),
     (("index",), 4, "no workspace"),
     (("train",), 4, "no workspace"),
-    (("extract",), 2, "Missing argument"),
+    (("extract",), 2, "missing argument"),
     (("extract", "nowhere.mp4", *TOY), 2, "no such file, folder or pattern: nowhere.mp4"),
     (
         ("extract", ".", "--encoder", "nope"),
@@ -422,8 +422,8 @@ MISTAKES = [
     (("extract", ".", *TOY, "-c", "nowhere.csv"), 2, "nowhere.csv"),
     (("extract", ".", "--device", "cuda:7", "--model", "demo"), 4, "cuda:7"),
     (("extract", ".", "--device", "abacus", "--model", "demo"), 2, "abacus"),
-    (("frobnicate",), 2, "No such command"),
-    (("search", "x", "--bogus"), 2, "No such option"),
+    (("frobnicate",), 2, "no such command"),
+    (("search", "x", "--bogus"), 2, "no such option"),
 ]
 
 

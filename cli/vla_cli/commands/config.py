@@ -33,11 +33,12 @@ def show_config(
         vla config
         vla config search
     """
+    from vla_cli.config import with_settings
     from vla_cli.render import print_json, print_line, print_table
 
     settings = context.obj["settings"]
     group: Any = context.parent and context.parent.command
-    commands = {command: group.find(command)} if command else group.commands
+    commands = {command: group.find(command)} if command else with_settings(group.commands)
     rows = [
         row
         for name, target in commands.items()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from vla_cli.grammar import Group
 
 
 def show_help(
     context: typer.Context,
     command: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
             help="A command. Default: the list of commands.", metavar="COMMAND", show_default=False
         ),
@@ -28,10 +25,10 @@ def show_help(
     """
     parent = context.parent
     assert parent is not None
-    group: Group = parent.command  # type: ignore[assignment]
-    if command is None:
-        text = group.get_help(parent)
-    else:
-        target = group.find(command)
-        text = target.get_help(type(context)(target, info_name=command, parent=parent))
-    sys.stdout.write(text + "\n")
+    for name in command or ():
+        find = getattr(parent.command, "find", None)
+        if find is None:
+            raise typer.BadParameter(f"`{parent.command_path}` has no commands")
+        target = find(name, parent.command_path)
+        parent = type(context)(target, info_name=name, parent=parent)
+    sys.stdout.write(parent.command.get_help(parent) + "\n")

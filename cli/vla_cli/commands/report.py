@@ -36,7 +36,7 @@ def report(
         vla report
         vla report mine --output mine.html
     """
-    from vla_cli.render import print_json, print_line
+    from vla_cli.render import print_json, print_line, progress_bars
 
     if output is not None and str(output) in ("-", "/dev/stdout"):
         from vla.reports.run_report import page_of
@@ -45,7 +45,8 @@ def report(
         return
     import vla
 
-    path = vla.report(run, output=output, workspace=workspace)
+    with progress_bars(quiet):
+        path = vla.report(run, output=output, workspace=workspace)
     if as_json:
         print_json({"path": str(path)})
     elif not quiet:

@@ -11,9 +11,7 @@ import typer
 
 from vla_cli import filter_options as f
 from vla_cli import options as o
-from vla_cli.hits import print_csv, print_hit_omissions, print_hits, print_lines, print_paths
 from vla_cli.parsing import duration_range, read_queries, seconds, weighted_texts
-from vla_cli.render import print_json, print_message, progress_bars
 from vla_cli.usage_errors import CommandLineError, quote
 
 if TYPE_CHECKING:
@@ -203,6 +201,8 @@ def search(
         vla search --image photo.jpg --paths
     """
     import vla
+    from vla_cli.hits import print_hit_omissions
+    from vla_cli.render import print_message, progress_bars
 
     formats = [as_json, as_jsonl, as_csv, as_paths or null]
     if sum(formats) > 1:
@@ -262,6 +262,9 @@ def search(
 
 def _print(hits: Sequence[Hit], formats: list[bool], end: bytes, titles: list[str] | None) -> None:
     """Print in the selected format; as tables, print one for each of `titles`, or one without."""
+    from vla_cli.hits import print_csv, print_hits, print_lines, print_paths
+    from vla_cli.render import print_json
+
     as_json, as_jsonl, as_csv, as_paths = formats
     if as_json:
         print_json([hit.to_json() for hit in hits])

@@ -17,7 +17,7 @@ from vla.captions import store as caption_store
 from vla.errors import CacheError, MissingError, VlaError
 from vla.features import IMPORTED_ENCODER
 from vla.hints import Hint, Note
-from vla.indexing.store import summary, unused_files
+from vla.indexing.index_record import summary, unused_files
 from vla.naming.matching import NameMatcher
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic
