@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vla.hints import Note
+from vla.language.plurals import plural as plural
 from vla_cli.hints import hint_text, with_hint
 
 if TYPE_CHECKING:
@@ -39,11 +40,6 @@ def _escape_character(match: re.Match[str]) -> str:
     return (
         f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
     )
-
-
-def plural(count: int, noun: str, nouns: str | None = None) -> str:
-    """Return `1 video` or `1,224 frames`; pass `nouns` if the plural is not `noun` plus s."""
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def stdout_console() -> Console:

@@ -347,7 +347,7 @@ def test_a_stale_index_is_named(tmp_path):
     write_clip(clips[1].scene, tmp_path / "b.mp4")
     assert vla("extract", "b.mp4", cwd=tmp_path).returncode == 0
     found = vla("search", "x", cwd=tmp_path)
-    assert "out of date (1 videos are missing" in found.stderr and found.returncode == 0
+    assert "out of date (1 video is missing" in found.stderr and found.returncode == 0
 
 
 def test_an_index_is_measured_and_brought_up_to_date(tmp_path):

@@ -64,7 +64,7 @@ def imports(arguments, cwd):
         (("train", "-w", "nowhere"), 4),
         (("serach",), 2),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
 def test_quick_commands_import_no_heavy_library(workspace, arguments, code):
     assert imports(arguments, workspace) == (code, [])
@@ -111,7 +111,7 @@ main()
         ("report",),
         ("export", "out"),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
 def test_long_commands_say_something_before_torch_is_imported(workspace, tmp_path, arguments):
     import pty
@@ -187,7 +187,7 @@ def test_a_forgotten_quote_of_a_question(workspace):
     assert done.returncode == 2 and 'vla ask "what colour is it"' in done.stderr
 
 
-def test_a_second_command_line_style_of_help(tmp_path):
+def test_help_command_equals_the_option(tmp_path):
     for arguments in ((), ("help",)):
         assert vla(*arguments, cwd=tmp_path).stdout == vla("--help", cwd=tmp_path).stdout
     for name in ("search", "import-features"):

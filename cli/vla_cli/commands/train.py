@@ -194,7 +194,7 @@ def _is_set(context: typer.Context, option: str, by: str = "") -> bool:
 
 def _print_report(run: Run) -> None:
     """Print the metrics of validated epochs, those before and after training, and the verdicts."""
-    from vla_cli.render import print_line, print_table
+    from vla_cli.render import plural, print_line, print_table
 
     record = run.record
     history = record["history"]
@@ -223,7 +223,7 @@ def _print_report(run: Run) -> None:
         for measure in measures
     ]
     videos = {"searched": record["videos"]["held out"], **record["videos"]}
-    title = f"{videos['held out']} held-out videos, searched among {videos['searched']} (trained on {videos['train']})"
+    title = f"{plural(videos['held out'], 'held-out video')}, searched among {videos['searched']} (trained on {videos['train']})"
     print_table(("task", "measure", *names), rows, numeric=names, title=title)
     if run.is_better:
         effect = "`vla index` will use it"

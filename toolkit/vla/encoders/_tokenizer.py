@@ -9,7 +9,6 @@ import io
 import sys
 import zlib
 from contextlib import suppress
-from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -86,7 +85,9 @@ def fix_text(text: str) -> str:
     """Return `ftfy.fix_text(text)`; import ftfy, which is slow, only if it may change `text`."""
     if text.isascii() and text.isprintable() and "&" not in text:
         return text
-    return str(import_module("ftfy").fix_text(text))
+    import ftfy
+
+    return ftfy.fix_text(text)
 
 
 def read_vocabulary(path: Path) -> str:
