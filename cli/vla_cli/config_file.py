@@ -54,6 +54,11 @@ def configurable(parameters: Iterable[Any]) -> dict[str, Any]:
     return {key: p for p in options if (key := flag_key(p)) not in _COMMAND_LINE_ONLY}
 
 
+def _by_flag(parameters: Iterable[Any]) -> dict[str, Any]:
+    """Return the options that a file may set by each of their names: `k` and `top-k`."""
+    return {flag.lstrip("-"): p for p in configurable(parameters).values() for flag in p.opts}
+
+
 def is_general(command: str, key: str) -> bool:
     """Return whether a `key` above the first section applies to an option of `command`."""
     return key in GENERAL and not (command == "import-features" and key in _OTHER_MEANING)
@@ -79,7 +84,7 @@ def read_settings(path: Path, commands: Mapping[str, Any]) -> dict[str, dict[str
         tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
-    reader = _Reader(path, text, {name: configurable(c.params) for name, c in commands.items()})
+    reader = _Reader(path, text, {name: _by_flag(c.params) for name, c in commands.items()})
     reader.read(tables)
     if reader.problems:
         raise UsageError("\n".join(dict.fromkeys(reader.problems)))
@@ -98,6 +103,7 @@ class _Reader:
         self.settings: dict[str, dict[str, Setting]] = {}
         self.problems: list[str] = []
         self._path, self._lines, self._options = path, text.splitlines(), options
+        self._keys: set[tuple[str, str, str]] = set()
 
     def read(self, tables: Mapping[str, Any]) -> None:
         """Read general keys, and then sections, which override them."""
@@ -139,6 +145,10 @@ class _Reader:
 
     def _add(self, command: str, section: str, key: str, parameter: Any, value: Any) -> None:
         name = flag_key(parameter)
+        if (command, section, name) in self._keys:
+            self._report(section, key, f"{key!r} is set twice")
+            return
+        self._keys.add((command, section, name))
         if name == "workspace" and not _is_own(self._path):
             reason = (
                 "the file belongs to another user and cannot choose the workspace: pass --workspace"

@@ -55,6 +55,8 @@ def test_sections_override_general_keys(run, tmp_path):
     assert found["search", "device"] == ("mps", where + "4")
     assert found["search", "top-k"] == ("3", where + "5")
     assert found["extract", "fps"] == ("1.5", where + "2")
+    (tmp_path / "vla.toml").write_text("search.k = 4\n[rm]\n")
+    assert settings(run)["search", "top-k"] == ("4", str(tmp_path / "vla.toml"))
     # `--fps` of import-features is another thing: the rate of features that others extracted.
     assert ("import-features", "fps") not in found and ("index", "device") not in found
 
@@ -160,6 +162,8 @@ def test_paths_are_relative_to_the_file(run, tmp_path, monkeypatch):
         ("[train]\noverwrite = true", "line 2: 'overwrite' can only be given on the command line"),
         ("[report]\noutput = '/etc/passwd'", "line 2: 'output' can only be given"),
         ("[train.x]\ny = 1", "'x' is not an option of `vla train`"),
+        ("[search]\nk = 1\ntop-k = 2", "line 3: 'top-k' is set twice"),
+        ("device = 'cpu'\n[search]\ntop_k = 1\ntop-k = 2", "line 4: 'top-k' is set twice"),
         ("a = [", "is not TOML"),
         ("a = " + "[" * 20000, "is not TOML"),
         ("#" * 70_000, "more than the 65536 allowed"),
