@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vla_cli.config_file import Setting, absolute, configurable, is_general, read_settings
-from vla_cli.help import flag_key
 
 FILE = "vla.toml"
 
@@ -30,7 +29,7 @@ _ALTERNATIVES = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Contents of the nearest `vla.toml`.
+    """Values from the environment and from the nearest `vla.toml`.
 
     Attributes:
         path: the file; None if there is none.
@@ -48,28 +47,58 @@ class Settings:
         """Return e.g. `--top-k 5 is set in /videos/vla.toml, line 3`."""
         setting = self.values[command][parameter]
         value = "" if setting.value is True else f" {format_value(setting.value)}"
-        return f"--{setting.key}{value} is set in {self.location(setting)}"
-
-    def location(self, setting: Setting) -> str:
-        """Return the file and the line of a setting."""
-        return f"{self.path}" + ("" if setting.line is None else f", line {setting.line}")
+        verb = "set by" if setting.source.startswith("$") else "set in"
+        return f"--{setting.key}{value} is {verb} {setting.source}"
 
 
 def load(folder: Path | str | None, commands: Mapping[str, Any]) -> Settings:
-    """Return the settings of the nearest file, from `folder`, `$VLA_WORKSPACE` or here upwards.
+    """Return the settings from the environment and from the nearest file.
 
     Args:
-        folder: the folder given as workspace, if any.
+        folder: the folder given as workspace, if any. The file is searched for from there,
+            `$VLA_WORKSPACE` or here upwards.
         commands: click's commands by name.
 
     Raises:
         UsageError: as for `read_settings`.
     """
+    commands = with_settings(commands)
     start = absolute(Path(folder or os.environ.get("VLA_WORKSPACE") or "."))
-    for parent in (start, *start.parents):
-        if os.path.lexists(parent / FILE):
-            return Settings(parent / FILE, read_settings(parent / FILE, with_settings(commands)))
-    return Settings()
+    paths = (parent / FILE for parent in (start, *start.parents))
+    path = next((path for path in paths if os.path.lexists(path)), None)
+    of_file = {} if path is None else read_settings(path, commands)
+    values = {}
+    for name, command in commands.items():
+        variables = _read_variables(name, command.params)
+        of_path = _without_alternatives(of_file.get(name, {}), variables)
+        values[name] = {**of_path, **variables}
+    return Settings(path, values)
+
+
+def _read_variables(command: str, parameters: Iterable[Any]) -> dict[str, Setting]:
+    """Return the settings of variables such as VLA_SEARCH_TOP_K and VLA_DEVICE, by parameter.
+
+    Repeatable options have none, because their values would have to be split. VLA_WORKSPACE is read
+    by the library.
+    """
+    settings = {}
+    for key, parameter in configurable(parameters).items():
+        if key == "workspace" or parameter.multiple:
+            continue
+        names = [f"VLA_{command}_{key}", *([f"VLA_{key}"] if is_general(command, key) else [])]
+        for name in (re.sub("[- ]", "_", name.upper()) for name in names):
+            if value := os.environ.get(name):
+                settings[parameter.name] = Setting(key, value, f"${name}")
+                break
+    return settings
+
+
+def _without_alternatives(
+    settings: Mapping[str, Setting], names: Collection[str]
+) -> dict[str, Setting]:
+    """Return `settings` without those of a group of `_ALTERNATIVES` of which `names` has one."""
+    groups = [group for group in _ALTERNATIVES if not set(group).isdisjoint(names)]
+    return {name: s for name, s in settings.items() if not any(name in group for group in groups)}
 
 
 def with_settings(commands: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,21 +111,6 @@ def path_of(ctx: Any) -> str:
     return str(ctx.command_path).partition(" ")[2]
 
 
-def set_variables(command: str, parameters: Iterable[Any]) -> None:
-    """Let click read options of `command` from variables such as VLA_SEARCH_TOP_K and VLA_DEVICE.
-
-    Repeatable options have none: click would split their value at spaces. VLA_WORKSPACE is read by the
-    library.
-    """
-    for key, parameter in configurable(parameters).items():
-        # All commands share the parameters `quiet` and `verbose`.
-        if key in ("workspace", "quiet", "verbose") or parameter.multiple:
-            continue
-        names = [f"VLA_{command}_{key}", *([f"VLA_{key}"] if is_general(command, key) else [])]
-        parameter.envvar = [re.sub("[- ]", "_", name.upper()) for name in names]
-        parameter.show_envvar = False
-
-
 def format_value(value: object) -> str:
     """Return a value as on the command line; several are separated by commas."""
     if isinstance(value, bool):
@@ -104,39 +118,30 @@ def format_value(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def source(ctx: Any, parameter: Any) -> str:
-    """Return the origin of a value: COMMANDLINE, ENVIRONMENT, DEFAULT_MAP (`vla.toml`) or DEFAULT."""
-    origin = ctx.get_parameter_source(parameter.name)
-    return "DEFAULT" if origin is None else str(origin.name)
+def is_setting(ctx: Any, parameter: Any) -> bool:
+    """Return whether a value is from the environment or the file."""
+    source = ctx.get_parameter_source(parameter.name)
+    return source is not None and source.name == "DEFAULT_MAP"
 
 
 def notes(ctx: Any, parameters: Iterable[Any]) -> list[str]:
-    """Return a sentence on each value that comes from `vla.toml` or from the environment."""
+    """Return a sentence on each value that comes from the environment or the file."""
     settings = (ctx.obj or {}).get("settings") or Settings()
-    sentences = []
-    for parameter in parameters:
-        origin = source(ctx, parameter)
-        if origin == "DEFAULT_MAP":
-            sentences.append(settings.describe(path_of(ctx), parameter.name))
-        elif origin == "ENVIRONMENT":
-            name = variable(parameter)
-            sentences.append(f"--{flag_key(parameter)} {os.environ[name]} is set by ${name}")
-    return sentences
-
-
-def variable(parameter: Any) -> str:
-    """Return the environment variable that sets an option."""
-    return next(name for name in parameter.envvar if os.environ.get(name))
+    return [
+        settings.describe(path_of(ctx), parameter.name)
+        for parameter in parameters
+        if is_setting(ctx, parameter)
+    ]
 
 
 def drop_alternatives(ctx: Any, parameters: Iterable[Any]) -> None:
-    """Drop values of the file if the command line or the environment has an alternative."""
+    """Drop settings if the command line has an alternative."""
+    sources = {p.name: ctx.get_parameter_source(p.name) for p in parameters}
     by_name = {p.name: p for p in parameters}
     for names in _ALTERNATIVES:
-        members = [by_name[name] for name in names if name in by_name]
-        if any(source(ctx, p) in ("COMMANDLINE", "ENVIRONMENT") for p in members):
-            for parameter in members:
-                if source(ctx, parameter) == "DEFAULT_MAP":
-                    ctx.params[parameter.name] = parameter.default
-                    kinds = type(ctx.get_parameter_source(parameter.name))
-                    ctx.set_parameter_source(parameter.name, kinds.DEFAULT)
+        members = [name for name in names if sources.get(name) is not None]
+        if any(sources[name].name == "COMMANDLINE" for name in members):
+            for name in members:
+                if sources[name].name == "DEFAULT_MAP":
+                    ctx.params[name] = by_name[name].default
+                    ctx.set_parameter_source(name, type(sources[name]).DEFAULT)

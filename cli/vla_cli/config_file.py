@@ -35,17 +35,17 @@ _COMMAND_LINE_ONLY = frozenset((
 
 @dataclass(frozen=True)
 class Setting:
-    """A value of the file.
+    """A value that is not from the command line.
 
     Attributes:
         key: name of the option without dashes, e.g. `top-k`.
         value: as the command line has it: a text, several texts, or a bool for a flag.
-        line: number of its line; None if it is not in a line of its own.
+        source: file and line, or `$VARIABLE`.
     """
 
     key: str
     value: str | list[str] | bool
-    line: int | None
+    source: str
 
 
 def configurable(parameters: Iterable[Any]) -> dict[str, Any]:
@@ -161,11 +161,14 @@ class _Reader:
             self._report(section, key, f"{key!r} {error}")
             return
         settings = self.settings.setdefault(command, {})
-        settings[parameter.name] = Setting(name, option_value, self._line(section, key))
+        settings[parameter.name] = Setting(name, option_value, self._location(section, key))
 
     def _report(self, section: str, key: str, reason: str) -> None:
+        self.problems.append(f"{self._location(section, key)}: {reason}")
+
+    def _location(self, section: str, key: str) -> str:
         line = self._line(section, key)
-        self.problems.append(f"{self._path}{'' if line is None else f', line {line}'}: {reason}")
+        return f"{self._path}" if line is None else f"{self._path}, line {line}"
 
     def _line(self, section: str, key: str) -> int | None:
         """Return the number of the line of `key`, or of the header of `section` if `key` is empty."""

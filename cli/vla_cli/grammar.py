@@ -32,18 +32,17 @@ class Group(TyperGroup):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._share({p.name: p for p in self.params if p.name in _BEFORE_OR_AFTER}, self, "")
+        self._share({p.name: p for p in self.params if p.name in _BEFORE_OR_AFTER}, self)
 
-    def _share(self, general: Mapping[str, Any], group: Group, path: str) -> None:
+    def _share(self, general: Mapping[str, Any], group: Group) -> None:
         """Give every command below `group` the options of `general` that it lacks."""
-        for name, command in group.commands.items():
+        for command in group.commands.values():
             names = {p.name for p in command.params}
             missing = [n for n in _BEFORE_OR_AFTER[1:] if n in general and n not in names]
             command.shared_names = [*command.shared_names, *missing]  # type: ignore[attr-defined]
             command.params += [general[n] for n in missing]
-            config.set_variables(f"{path}{name}", command.params)
             if isinstance(command, Group):
-                self._share(general, command, f"{path}{name} ")
+                self._share(general, command)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the whole command line; without any, they are `--help`."""
@@ -161,7 +160,7 @@ class Command(TyperCommand):
 
     def _set_workspace(self, ctx: Any, before: Path | None) -> None:
         option = next(p for p in self.params if p.name == "workspace")
-        is_from_file = config.source(ctx, option) == "DEFAULT_MAP"
+        is_from_file = config.is_setting(ctx, option)
         if ctx.params["workspace"] is None or (is_from_file and before is not None):
             ctx.params["workspace"] = before
         elif is_from_file and os.environ.get("VLA_WORKSPACE"):

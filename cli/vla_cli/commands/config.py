@@ -51,12 +51,10 @@ def show_config(
         return
     if settings.path is None:
         print_line("No vla.toml in this folder or above it.")
-    elif not settings.values:
-        print_line(f"{settings.path} has no settings.")
     if rows:
         print_table(("command", "option", "value", "source"), _merge(rows), names=("source",))
     else:
-        print_line("All options have their defaults; `vla config COMMAND` lists them.")
+        print_line("All options have their defaults: `vla config COMMAND` lists them.")
 
 
 def _merge(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
@@ -77,11 +75,10 @@ def _rows(
     Raises:
         BadParameter: a value is not valid.
     """
-    from vla_cli.config import format_value, variable
+    from vla_cli.config import format_value
     from vla_cli.config_file import configurable
 
     settings = context.obj["settings"]
-    of_file = settings.values.get(name, {})
     sub_context = type(context)(command, info_name=name, parent=context.parent)
     sub_context.obj = context.obj
     sub_context.default_map = settings.defaults(name)
@@ -94,9 +91,6 @@ def _rows(
                 rows.append((name, key, "" if value is None else format_value(value), "default"))
             continue
         command.check_value(sub_context, parameter, value)
-        if origin.name == "ENVIRONMENT":
-            source = f"${variable(parameter)}"
-        else:
-            source = settings.location(of_file[parameter.name])
+        source = settings.values[name][parameter.name].source
         rows.append((name, key, format_value(value), source))
     return rows

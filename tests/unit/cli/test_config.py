@@ -125,6 +125,17 @@ def test_the_command_line_wins_and_replaces_alternatives(run, tmp_path):
     assert list(lines["negative"]) == ["c"] and (lines["as_json"], lines["as_csv"]) == (False, True)
 
 
+def test_variables_replace_alternatives_of_the_file(run, tmp_path, monkeypatch):
+    (tmp_path / "vla.toml").write_text('model = "fast"\npretrained = "x"\nfps = 1\n')
+    monkeypatch.setenv("VLA_MODEL", "best")
+    monkeypatch.setenv("VLA_EXTRACT_SCENES", "true")
+    monkeypatch.setenv("VLA_EXTRACT_QUIET", "0")
+    found = context_of(["extract", "v"]).params
+    assert (found["model"], found["pretrained"], found["fps"]) == ("best", None, None)
+    assert found["scenes"] is True and found["quiet"] is False
+    assert context_of(["extract", "v", "--model", "offline"]).params["model"] == "offline"
+
+
 def test_paths_are_relative_to_the_file(run, tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "vla.toml").write_text(
