@@ -90,6 +90,8 @@ def test_the_nearest_file_is_read_and_only_that(run, tmp_path, monkeypatch):
         assert settings(run, *arguments)["search", "top-k"][0] == "9"
     (other / "vla.toml").unlink()
     assert settings(run, "-w", "../other")["search", "top-k"][0] == "1"
+    (tmp_path / "vla.toml").unlink()
+    assert settings(run, "-w", "../other") == {}
     monkeypatch.setenv("VLA_WORKSPACE", str(below))
     assert settings(run)["search", "top-k"][0] == "2"
 
