@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import typer
 
+from vla_cli.help import split_examples
 from vla_cli.main import app
 
 TARGET = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
@@ -22,19 +25,39 @@ def text() -> str:
         "# Command line\n",
         "<!-- Written by `python cli/write_readme.py`; do not edit. -->\n",
         f"{group.help}\n",
+        f"{group.epilog} See [exit codes](exit-codes.md).\n",
+        "`-w`, `-q` and `-v` are accepted before and after the command. Options that one would repeat can be "
+        "written to a [settings file](../guides/settings.md).\n",
     ]
-    parts.append(f"{group.epilog} See [exit codes](exit-codes.md).\n")
-    for name, command in group.commands.items():
+    panels = list(dict.fromkeys(c.rich_help_panel for c in group.commands.values()))
+    for panel in panels:
+        links = (
+            f"[{n}](#vla-{n})" for n, c in group.commands.items() if c.rich_help_panel == panel
+        )
+        parts.append(f"- {panel}: {', '.join(links)}")
+    parts.append("")
+    for name, command in _all_commands(group):
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         usage = " ".join(_argument(a) for a in arguments)
         parts.append(f"## vla {name}\n")
         parts.append(f"```\nvla {name} {usage} [OPTIONS]\n```\n".replace("  ", " "))
-        parts.append(f"{_escape(command.help or '')}\n")
+        description, examples = split_examples(command.help or "")
+        parts.append(f"{_escape(description)}\n")
+        if examples:
+            parts.append("\n".join(["```", *examples, "```\n"]))
         rows = [_row(p) for p in command.params]
         parts.append(
             "| Argument or option | Meaning | Default |\n|---|---|---|\n" + "\n".join(rows) + "\n"
         )
     return "\n".join(parts)
+
+
+def _all_commands(group: typer.core.TyperGroup, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all commands, those of a group after it."""
+    for name, command in group.commands.items():
+        yield f"{path}{name}", command
+        if isinstance(command, typer.core.TyperGroup):
+            yield from _all_commands(command, f"{path}{name} ")
 
 
 def _argument(parameter: click.Parameter) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vla.hints import Note
+from vla.language.plurals import plural as plural
 from vla_cli.hints import hint_text, with_hint
 
 if TYPE_CHECKING:
@@ -41,11 +42,6 @@ def _escape_character(match: re.Match[str]) -> str:
     )
 
 
-def plural(count: int, noun: str, nouns: str | None = None) -> str:
-    """Return `1 video` or `1,224 frames`; pass `nouns` if the plural is not `noun` plus s."""
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
-
-
 def stdout_console() -> Console:
     """Return the console for results."""
     return Console(
@@ -67,6 +63,16 @@ def print_line(text: str) -> None:
 def print_message(message: str, style: str = "") -> None:
     """Print a message on stderr; each of its lines is a paragraph."""
     write_message(message, message.split("\n"), stderr_console(), style)
+
+
+def print_error(message: str, notes: Sequence[str] = (), hint: str = "") -> None:
+    """Print an error on stderr, notes on it, and a hint, each on lines of its own."""
+    console = stderr_console()
+    write_message("", f"error: {message}".split("\n"), console, style="red")
+    for note in notes:
+        console.print(Text(wrap(escape(f"note: {note}"), console, indent="      ")))
+    if hint:
+        console.print(Text(wrap(escape(f"hint: {hint}"), console, indent="      ")))
 
 
 def write_message(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -22,18 +23,19 @@ from vla.errors import (
     UsageError,
     VlaError,
 )
-from vla.hints import Hint, Note
-from vla_cli import grammar, interrupt, streams
+from vla_cli import garbage_collection, grammar, interrupt, streams, usage_errors
 from vla_cli import options as o
 from vla_cli.commands import (
     ask,
     captions,
+    config,
     demo,
     doctor,
     evaluate,
     export,
     extract,
     gc,
+    help,
     import_annotations,
     import_features,
     index,
@@ -46,6 +48,7 @@ from vla_cli.commands import (
     train,
     verify,
 )
+from vla_cli.hints import hint_text
 
 USAGE, UNFIT, RESOURCE, INTERRUPT = 2, 4, 5, interrupt.CODE
 DEFECT, BROKEN_PIPE = 70, 141
@@ -65,36 +68,53 @@ _CODES: tuple[tuple[type[VlaError], int], ...] = (
 app = typer.Typer(
     name="vla",
     cls=grammar.Group,
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Search videos for moments, with frozen features cached once and small projectors "
     "trained on them.",
-    epilog="Exit codes: 0 success, 1 no results, 2 usage error, 3 some videos failed, 4 missing "
+    epilog="`vla COMMAND --help` shows the options of a command, with examples.\n\n"
+    "Exit codes: 0 success, 1 no results, 2 usage error, 3 some videos failed, 4 missing "
     "or incompatible data, "
     "5 disk, memory or permission error, 70 defect of vla, 129 SIGHUP, 130 interrupted, 141 "
     "closed pipe, 143 SIGTERM.",
 )
-app.command("extract", cls=grammar.Command)(extract.extract)
-app.command("train", cls=grammar.WorkspaceCommand)(train.train)
-app.command("eval", cls=grammar.WorkspaceCommand)(evaluate.evaluate)
-app.command("report", cls=grammar.WorkspaceCommand)(report.report)
-app.command("index", cls=grammar.WorkspaceCommand)(index.index)
-app.command("search", cls=grammar.WorkspaceCommand)(search.search)
-app.command("ask", cls=grammar.WorkspaceCommand)(ask.ask)
-app.command("demo", cls=grammar.Command)(demo.demo)
-app.command("import", cls=grammar.Command)(import_annotations.import_annotations)
-app.command("import-features", cls=grammar.Command)(import_features.import_features)
-app.command("export", cls=grammar.WorkspaceCommand)(export.export)
-app.command("captions", cls=grammar.WorkspaceCommand)(captions.captions)
-app.command("info", cls=grammar.WorkspaceCommand)(info.info)
-app.command("ls", cls=grammar.WorkspaceCommand)(ls.ls)
-app.command("verify", cls=grammar.WorkspaceCommand)(verify.verify)
-app.command("rm", cls=grammar.WorkspaceCommand)(rm.rm)
-app.command("gc", cls=grammar.WorkspaceCommand)(gc.gc)
-app.command("models", cls=grammar.Command)(models.models)
-app.command("doctor", cls=grammar.Command)(doctor.doctor)
+_plain, _needs_workspace = grammar.Command, grammar.WorkspaceCommand
+_COMMANDS: dict[str, tuple[tuple[str, Callable[..., None], type[grammar.Command]], ...]] = {
+    "Start": (
+        ("demo", demo.demo, _plain),
+        ("doctor", doctor.doctor, _plain),
+        ("models", models.models, _plain),
+        ("help", help.show_help, grammar.HelpCommand),
+    ),
+    "Find moments": (
+        ("extract", extract.extract, _plain),
+        ("index", index.index, _needs_workspace),
+        ("search", search.search, _needs_workspace),
+        ("ask", ask.ask, _needs_workspace),
+    ),
+    "Train": (
+        ("import", import_annotations.import_annotations, _plain),
+        ("import-features", import_features.import_features, _plain),
+        ("train", train.train, _needs_workspace),
+        ("eval", evaluate.evaluate, _needs_workspace),
+        ("report", report.report, _needs_workspace),
+    ),
+    "Look after a workspace": (
+        ("info", info.info, _needs_workspace),
+        ("ls", ls.ls, _needs_workspace),
+        ("captions", captions.captions, _needs_workspace),
+        ("export", export.export, _needs_workspace),
+        ("verify", verify.verify, _needs_workspace),
+        ("rm", rm.rm, _needs_workspace),
+        ("gc", gc.gc, _needs_workspace),
+        ("config", config.show_config, _plain),
+    ),
+}
+for _panel, _group in _COMMANDS.items():
+    for _name, _function, _class in _group:
+        app.command(_name, cls=_class, rich_help_panel=_panel)(_function)
 
 
 def _print_version(value: bool) -> None:
@@ -113,16 +133,20 @@ def _global_options(
         ),
     ] = False,
     workspace: o.Workspace = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
 ) -> None:
     """Accept options before the command."""
-    grammar.store_workspace(context, workspace)
+    context.obj = {"workspace": workspace, "quiet": quiet, "verbose": verbose}
 
 
 def main() -> None:
     """Run the command line; a known error is one message on stderr and an exit code."""
+    garbage_collection.pause()  # `progress_bars` resumes it
     streams.prepare()
     interrupt.install_handlers()
     code = _run()
+    garbage_collection.resume()
     streams.detach()
     sys.exit(code)
 
@@ -131,37 +155,54 @@ def _run() -> int | str | None:
     """Run the command, print its error if it fails, and return the exit code."""
     try:
         try:
-            app()
+            code = app(prog_name="vla", standalone_mode=False)
         except SystemExit as error:
-            # Typer turns Ctrl-C into this exit code, without a message.
-            if error.code == INTERRUPT:
-                raise KeyboardInterrupt from None
             # Rich and typer exit with 1 for a closed pipe, which is the code for no results.
             if isinstance(error.__context__, BrokenPipeError):
                 return BROKEN_PIPE
-            streams.flush_results()
-            return error.code
-        return None
+            code = error.code
+        # Typer turns Ctrl-C into this exit code, without a message.
+        if code == INTERRUPT:
+            raise KeyboardInterrupt
+        streams.flush_results()
+        return code if isinstance(code, int | str) else None
+    except grammar.USAGE_ERROR as error:
+        message, hint = usage_errors.describe(error)
+        return _fail(error, message, USAGE, hint)
+    except typer.Abort as error:
+        return _fail(error, "cancelled: nothing was changed", 1)
     except VlaError as error:
         code = next((code for kind, code in _CODES if isinstance(error, kind)), UNFIT)
-        return _fail(_with_flags(str(error)), code, error.hint)
-    except KeyboardInterrupt:
+        return _fail(
+            error,
+            _with_flags(str(error)),
+            code,
+            "" if error.hint is None else hint_text(error.hint),
+        )
+    except KeyboardInterrupt as error:
         code, reason = interrupt.exit_reason()
         return _fail(
-            f"{reason}; completed work is saved: run the same command again to continue", code
+            error,
+            f"{reason}; completed work is saved: run the same command again to continue",
+            code,
         )
     except streams.ClosedPipeError:
         return BROKEN_PIPE
     except Exception as error:
         if os.environ.get("VLA_DEBUG"):
-            raise
-        if (message := _resource_message(error)) is not None:
+            import traceback
+
+            traceback.print_exc()
+        if (resource := _resource_message(error)) is not None:
             return _fail(
-                f"{message}\nCompleted work is saved. Set VLA_DEBUG=1 for a traceback.", RESOURCE
+                error,
+                f"{resource}\nCompleted work is saved. `--verbose` shows a traceback.",
+                RESOURCE,
             )
         return _fail(
-            f"unexpected {type(error).__name__}: {error}\nThis is a defect of vla. Set "
-            f"VLA_DEBUG=1 for a traceback.",
+            error,
+            f"unexpected {type(error).__name__}: {error}\nThis is a defect of vla. `--verbose` shows "
+            f"a traceback for a report.",
             DEFECT,
         )
 
@@ -202,8 +243,9 @@ def _resource_message(error: Exception) -> str | None:
     return None
 
 
-def _fail(message: str, code: int, hint: Hint | None = None) -> int:
-    from vla_cli.render import print_message
+def _fail(error: BaseException, message: str, code: int, hint: str = "") -> int:
+    """Print an error, its notes and its hint; return the exit code."""
+    from vla_cli.render import print_error
 
-    print_message(Note(f"error: {message}", hint), style="red")
+    print_error(message, getattr(error, "__notes__", []), hint)
     return code

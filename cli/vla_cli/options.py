@@ -28,6 +28,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print errors only, no progress and no notes.")
 ]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Also print versions, settings, the duration and tracebacks."
+    ),
+]
 Device = Annotated[
     str, typer.Option("--device", help="Device: auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
 ]  # fmt: skip

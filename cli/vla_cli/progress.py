@@ -11,6 +11,7 @@ from rich.progress import ProgressColumn, Task, TaskID
 from rich.text import Text
 
 from vla.progress import Progress, ProgressCallback
+from vla_cli import garbage_collection
 from vla_cli.formatting import escape, format_time, stderr_console, write_message
 
 _LABELS = {
@@ -135,12 +136,13 @@ def progress_bars(quiet: bool = False) -> Iterator[ProgressCallback]:
         transient=True,
         disable=not is_live,
     )
-    loading = bars.add_task("loading", total=None)
+    loading = bars.add_task("loading libraries", total=None)
     tasks: dict[str, TaskID] = {}
     lines = _LogLines(lambda text: console.print(Text(text)))
     messages: set[str] = set()
 
     def show(p: Progress) -> None:
+        garbage_collection.resume()  # work has begun: the libraries are imported
         if p.total:
             bars.update(loading, visible=False)
             if p.stage not in tasks:

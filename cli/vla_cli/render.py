@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from vla_cli.formatting import format_bytes as format_bytes
 from vla_cli.formatting import format_duration as format_duration
 from vla_cli.formatting import format_time as format_time
 from vla_cli.formatting import plural as plural
+from vla_cli.formatting import print_error as print_error
 from vla_cli.formatting import print_line as print_line
 from vla_cli.formatting import print_message as print_message
 from vla_cli.formatting import print_omissions as print_omissions
@@ -31,6 +33,7 @@ _MIN_TEXT_WIDTH = 30
 """Width that a text column keeps if a table is too wide; names are shortened first."""
 _MIN_NAME_WIDTH = 16
 _GAP = 3
+_REMARK = re.compile(r"(?: \((?:missing|\+[\d,]+ duplicates?)\))+$")
 
 
 def print_json(value: Any) -> None:
@@ -108,6 +111,10 @@ def shorten_middle(name: str, width: int) -> str:
     """Return `name` in at most `width` columns, without its middle: the end tells files apart."""
     if cell_len(name) <= width:
         return name
+    if remark := _REMARK.search(name):
+        # The name counts, and a remark only as far as it fits.
+        ending = remark[0].replace(" duplicates", "").replace(" duplicate", "")
+        return shorten_middle(name[: remark.start()], max(width - cell_len(ending), 1)) + ending
     head, tail = "", ""
     for character in reversed(name):
         if cell_len(tail) + cell_len(character) > (width - 1) * 3 // 4:

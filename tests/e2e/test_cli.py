@@ -347,7 +347,7 @@ def test_a_stale_index_is_named(tmp_path):
     write_clip(clips[1].scene, tmp_path / "b.mp4")
     assert vla("extract", "b.mp4", cwd=tmp_path).returncode == 0
     found = vla("search", "x", cwd=tmp_path)
-    assert "out of date (1 videos are missing" in found.stderr and found.returncode == 0
+    assert "out of date (1 video is missing" in found.stderr and found.returncode == 0
 
 
 def test_an_index_is_measured_and_brought_up_to_date(tmp_path):
@@ -408,7 +408,7 @@ MISTAKES = [
     (("search", "x"), 4, "no workspace"),
     (("index",), 4, "no workspace"),
     (("train",), 4, "no workspace"),
-    (("extract",), 2, "Missing argument"),
+    (("extract",), 2, "missing argument"),
     (("extract", "nowhere.mp4", *TOY), 2, "no such file, folder or pattern: nowhere.mp4"),
     (
         ("extract", ".", "--encoder", "nope"),
@@ -422,8 +422,8 @@ MISTAKES = [
     (("extract", ".", *TOY, "-c", "nowhere.csv"), 2, "nowhere.csv"),
     (("extract", ".", "--device", "cuda:7", "--model", "demo"), 4, "cuda:7"),
     (("extract", ".", "--device", "abacus", "--model", "demo"), 2, "abacus"),
-    (("frobnicate",), 2, "No such command"),
-    (("search", "x", "--bogus"), 2, "No such option"),
+    (("frobnicate",), 2, "no such command"),
+    (("search", "x", "--bogus"), 2, "no such option"),
 ]
 
 

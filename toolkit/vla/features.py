@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from vla.errors import CacheError, ShapeError, SpecMismatchError
 from vla.hints import Hint
 from vla.storage import records
 from vla.storage.records import Count, Positive
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LAYOUT = 1
 """Version of the feature computation, raised whenever the same input would give other numbers."""
@@ -128,6 +129,8 @@ class FrameFeatures:
     duration_seconds: float
 
     def __post_init__(self) -> None:
+        import numpy as np
+
         if self.values.ndim != 2 or self.timestamps_seconds.shape != self.values.shape[:1]:
             raise ShapeError(
                 f"{self.video_id}: values {self.values.shape} and timestamps "
@@ -171,6 +174,8 @@ class TextFeatures:
     mask: np.ndarray
 
     def __post_init__(self) -> None:
+        import numpy as np
+
         q = len(self.texts)
         if (
             self.pooled.shape[:1] != (q,)

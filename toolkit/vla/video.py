@@ -5,10 +5,12 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from vla.errors import ShapeError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMATS: dict[str, str] = {
     "mov": ".mp4 .m4v .mov .qt .3gp .3gpp .3g2 .3gp2 .f4v .mj2 .mp4v .cmfv .ismv .insv .lrv .lrf .360",
@@ -138,7 +140,7 @@ class Frames:
     timestamps_seconds: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.pixels.ndim != 4 or self.pixels.shape[-1] != 3 or self.pixels.dtype != np.uint8:
+        if self.pixels.ndim != 4 or self.pixels.shape[-1] != 3 or self.pixels.dtype != "uint8":
             raise ShapeError(
                 f"pixels must be (T, H, W, 3) uint8, not {self.pixels.shape} {self.pixels.dtype}"
             )
@@ -146,7 +148,7 @@ class Frames:
             raise ShapeError(
                 f"{len(self.pixels)} frames but timestamps of shape {self.timestamps_seconds.shape}"
             )
-        if (np.diff(self.timestamps_seconds) < 0).any():
+        if (self.timestamps_seconds[1:] < self.timestamps_seconds[:-1]).any():
             raise ShapeError("timestamps must not decrease")
 
     def __len__(self) -> int:

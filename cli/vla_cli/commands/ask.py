@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from vla.errors import MissingError
 from vla_cli import options as o
+from vla_cli.usage_errors import CommandLineError, quote
 
 
 def ask(
@@ -46,15 +48,28 @@ def ask(
     Prints the answer, the answer of a model that was trained on the text alone,
     and the supporting moments. If both answers are the same, the video may not
     have mattered.
+
+    Examples:
+        vla ask "What colour is the car?" clip.mp4
+        vla ask "Who wins?" clip.mp4 --choice "the dog" --choice "the cat"
     """
     import vla
     from vla_cli.render import format_time, print_json, print_table, progress_bars
 
-    with progress_bars(quiet) as progress:
-        answers = vla.ask(
-            question, videos or (), choices=choices or (), every=every, run=run, moments=moments, workspace=workspace,
-            device=device, progress=progress,
-        )  # fmt: skip
+    try:
+        with progress_bars(quiet) as progress:
+            answers = vla.ask(
+                question, videos or (), choices=choices or (), every=every, run=run, moments=moments,
+                workspace=workspace, device=device, progress=progress,
+            )  # fmt: skip
+    except MissingError as error:
+        # The shell passes all words of an unquoted question but the first as videos.
+        if not videos or len(question.split()) > 1 or len(videos) == 1:
+            raise
+        words = quote(question, *videos)
+        raise CommandLineError(
+            str(error), f"put quotes around a question of several words: vla ask {words}"
+        ) from error
     if as_json:
         print_json([answer.to_json() for answer in answers])
         return

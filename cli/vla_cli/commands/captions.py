@@ -38,6 +38,11 @@ def captions(
 
     Without options, lists the caption files of the workspace and exits with 1
     if there are none.
+
+    Examples:
+        vla captions
+        vla captions --video clip.mp4
+        vla captions --remove captions.csv
     """
     import vla
     from vla_cli.render import plural, print_json, print_line, progress_bars

@@ -35,7 +35,12 @@ def demo(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Render clips of moving shapes and run extract, train, index and search on them, offline."""
+    """Render clips of moving shapes and run extract, train, index and search on them, offline.
+
+    Examples:
+        vla demo
+        vla demo my-demo --clips 60
+    """
     import vla
     from vla_cli.render import print_json, progress_bars
 

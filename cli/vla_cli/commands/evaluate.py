@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,6 +81,11 @@ def evaluate(
 
     Each metric comes with a 95 % confidence interval, the score of the frozen
     encoder and vision-blind baselines.
+
+    Examples:
+        vla eval
+        vla eval --captions test.jsonl --split test
+        vla eval --run none --tasks retrieval,moments
     """
     import vla
     from vla_cli.render import print_json, progress_bars
@@ -96,6 +102,10 @@ def evaluate(
         print_json(report.to_json())
     else:
         _print_report(report)
+        if report.run and not quiet:
+            from vla_cli.next_step import print_next
+
+            print_next(f"report {shlex.quote(report.run)}", workspace)
 
 
 def _print_report(report: EvaluationReport) -> None:

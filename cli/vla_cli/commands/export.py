@@ -49,6 +49,10 @@ def export(
     """Export features and captions to files for other tools.
 
     Exits with 3 if features of some videos are damaged.
+
+    Examples:
+        vla export features/
+        vla export features/ "2024/*" --format parquet --run default
     """
     import vla
     from vla_cli.render import plural, print_json, print_line, print_table, progress_bars

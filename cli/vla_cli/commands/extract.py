@@ -96,6 +96,11 @@ def extract(
 
     Only new videos are processed. If the command is interrupted, run it again
     to continue.
+
+    Examples:
+        vla extract ~/Videos
+        vla extract . --captions captions.csv
+        vla extract "clips/*.mp4" --fps 1 --dry-run
     """
     import vla
     from vla_cli.render import print_json, print_omissions, progress_bars, stderr_console
@@ -135,6 +140,11 @@ def extract(
         })  # fmt: skip
     else:
         _print_report(report, quiet)
+        if not quiet and any(r.has_features for r in report.receipts):
+            from vla_cli.next_step import after_features
+
+            has_changes = bool(report.extracted or report.renamed)
+            after_features(workspace, has_changes=has_changes, captions=report.captions)
     has_unreadable_folder = "unreadable-folder" in report.omissions.counts
     if has_unreadable_folder and quiet:
         print_omissions(report.omissions, stderr_console(), style="yellow")

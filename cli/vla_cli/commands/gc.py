@@ -21,7 +21,12 @@ def gc(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Delete unused files, such as leftovers of killed commands and older extractions."""
+    """Delete unused files, such as leftovers of killed commands and older extractions.
+
+    Examples:
+        vla gc
+        vla gc --all-caches
+    """
     from vla.workflows import maintenance
     from vla_cli.render import format_bytes, plural, print_json, print_line, progress_bars
 

@@ -73,6 +73,10 @@ def import_annotations(
     """Convert the annotations of a data set to one JSONL file of captions and questions.
 
     Prints what the files contain, and which of the videos are present.
+
+    Examples:
+        vla import --list
+        vla import msrvtt train_val_videodatainfo.json --output msrvtt.jsonl
     """
     from vla.workflows import import_annotations
     from vla_cli.render import print_json, print_table, progress_bars
@@ -97,6 +101,10 @@ def import_annotations(
         print_json(report.summary())
     elif not quiet:
         _print_report(report)
+        from vla_cli.next_step import after_import
+
+        if report.output is not None:
+            after_import(report.output, workspace)
 
 
 def _print_report(report: ImportReport) -> None:

@@ -194,6 +194,10 @@ def import_features(
     """Import precomputed frame features, e.g. released with a paper.
 
     Only new files are processed.
+
+    Examples:
+        vla import-features features/ --model clip-vit-b32 --fps 1
+        vla import-features i3d.h5 --model i3d --stride 16 --video-fps 25
     """
     import vla
     from vla_cli.render import print_json, progress_bars
@@ -214,6 +218,10 @@ def import_features(
         })  # fmt: skip
     else:
         _print_report(report, quiet, dry_run)
+        if not (quiet or dry_run) and any(r.has_features for r in report.receipts):
+            from vla_cli.next_step import after_features
+
+            after_features(workspace, has_changes=report.num_videos > 0)
     if report.problems:
         raise typer.Exit(3)
 

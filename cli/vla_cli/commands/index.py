@@ -60,6 +60,11 @@ def index(
     """Create or update the index for `vla search`.
 
     Only new, changed, renamed and deleted videos are processed.
+
+    Examples:
+        vla index
+        vla index --run none
+        vla index --memory 2GB --compact
     """
     import vla
     from vla_cli.render import print_json, print_message, progress_bars
@@ -79,6 +84,10 @@ def index(
             style="yellow",
         )
     _print_report(report)
+    if report.videos and not quiet:
+        from vla_cli.next_step import print_next
+
+        print_next('search "TEXT"', workspace)
 
 
 def _print_report(report: vla.IndexReport) -> None:

@@ -8,7 +8,12 @@ from vla_cli import options as o
 
 
 def info(workspace: o.Workspace = None, as_json: o.Json = False) -> None:
-    """Describe the workspace: encoder, features, captions, runs and index."""
+    """Describe the workspace: encoder, features, captions, runs and index.
+
+    Examples:
+        vla info
+        vla info -w ~/Videos
+    """
     from vla.workflows import maintenance
     from vla_cli.hints import with_hint
     from vla_cli.render import escape, format_bytes, plural, print_json, print_line

@@ -31,14 +31,22 @@ def ls(
     ] = "",
     workspace: o.Workspace = None,
     as_json: o.Json = False,
+    quiet: o.Quiet = False,
 ) -> None:
-    """List the videos of the workspace. Exits with 1 if there are none."""
+    """List the videos of the workspace.
+
+    Exits with 1 if there are none.
+
+    Examples:
+        vla ls
+        vla ls "2024/*" --status failed
+    """
     from vla.workflows import maintenance
     from vla_cli.render import format_time, print_json, print_message, print_table, progress_bars
 
     if status and status not in _STATUSES:
         raise typer.BadParameter(f"invalid --status {status!r}: use one of {', '.join(_STATUSES)}")
-    with progress_bars(False) as progress:
+    with progress_bars(quiet) as progress:
         entries = maintenance.list_videos(patterns or (), workspace=workspace, progress=progress)
     if status == "missing":
         entries = [e for e in entries if e.is_missing]
@@ -55,7 +63,10 @@ def ls(
         columns = ("video", "status", "duration", "frames", "captions", "codec", "remark")
         print_table(columns, rows, numeric=("duration", "frames", "captions"))
     if not entries:
-        print_message(
-            f"No videos with status {status!r}." if status else "No videos in this workspace yet."
-        )
+        if not quiet:
+            print_message(
+                f"No videos with status {status!r}."
+                if status
+                else "No videos in this workspace yet."
+            )
         raise typer.Exit(1)

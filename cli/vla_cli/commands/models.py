@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 def models(as_json: o.Json = False) -> None:
-    """List the presets of --model with the licences of their weights."""
+    """List the presets of --model with the licences of their weights.
+
+    Examples:
+        vla models
+    """
     from vla.encoders._presets import PRESETS
     from vla_cli.render import print_json, print_table
 

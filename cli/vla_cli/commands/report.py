@@ -31,8 +31,12 @@ def report(
 
     The report has the training data, the settings, the training curves and the
     evaluations.
+
+    Examples:
+        vla report
+        vla report mine --output mine.html
     """
-    from vla_cli.render import print_json, print_line
+    from vla_cli.render import print_json, print_line, progress_bars
 
     if output is not None and str(output) in ("-", "/dev/stdout"):
         from vla.reports.run_report import page_of
@@ -41,7 +45,8 @@ def report(
         return
     import vla
 
-    path = vla.report(run, output=output, workspace=workspace)
+    with progress_bars(quiet):
+        path = vla.report(run, output=output, workspace=workspace)
     if as_json:
         print_json({"path": str(path)})
     elif not quiet:

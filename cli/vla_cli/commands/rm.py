@@ -27,7 +27,13 @@ def rm(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Delete the cached features of videos. The videos and their captions are kept."""
+    """Delete the cached features of videos. The videos and their captions are kept.
+
+    Examples:
+        vla rm clip.mp4
+        vla rm "old/*" --yes
+        vla rm --missing
+    """
     from vla.workflows import maintenance
     from vla_cli.render import plural, print_json, print_line, print_message, progress_bars
 
@@ -40,7 +46,8 @@ def rm(
     if not names:
         if as_json:
             print_json({"removed": []})
-        print_message("No video file is missing.")
+        if not quiet:
+            print_message("No video file is missing.")
         raise typer.Exit(1)
     if not yes:
         print_message(
@@ -56,4 +63,8 @@ def rm(
     if as_json:
         print_json({"removed": removed})
     elif not quiet:
-        print_line(f"Removed {plural(len(removed), 'video')}. Run `vla index` to update the index.")
+        print_line(f"Removed {plural(len(removed), 'video')}.")
+        from vla_cli.next_step import has_index, print_next
+
+        if has_index(workspace):
+            print_next("index", workspace)

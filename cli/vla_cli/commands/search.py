@@ -11,16 +11,8 @@ import typer
 
 from vla_cli import filter_options as f
 from vla_cli import options as o
-from vla_cli.hits import (
-    no_hits_message,
-    print_csv,
-    print_hit_omissions,
-    print_hits,
-    print_lines,
-    print_paths,
-)
 from vla_cli.parsing import duration_range, read_queries, seconds, weighted_texts
-from vla_cli.render import print_json, print_message, progress_bars
+from vla_cli.usage_errors import CommandLineError, quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -201,8 +193,16 @@ def search(
     Videos in PATHS that are new are extracted and indexed first. Exits with 1
     if there are no hits; use --max-fpr to hide hits of queries that match
     nothing.
+
+    Examples:
+        vla search "a dog jumps over a fence"
+        vla search "a dog jumps" ~/Videos --max-fpr 0.05
+        vla search "a dog" --not "a cat" --then "a car" -k 5
+        vla search --image photo.jpg --paths
     """
     import vla
+    from vla_cli.hits import no_hits_message, print_hit_omissions
+    from vla_cli.render import print_message, progress_bars
 
     formats = [as_json, as_jsonl, as_csv, as_paths or null]
     if sum(formats) > 1:
@@ -227,7 +227,7 @@ def search(
         # Without a query, the first argument is a path.
         paths = [query, *(paths or [])]
     if not alternatives:
-        _require_quotes(query or "", paths or [])
+        _require_quotes(query or "", paths or [], has_texts=bool(also or negative or then))
     if not texts and (also or then or prompt_templates or no_rewrite or duration):
         raise typer.BadParameter(
             "--also, --then, --prompt-templates, --no-rewrite and --duration require a text, not "
@@ -262,6 +262,9 @@ def search(
 
 def _print(hits: Sequence[Hit], formats: list[bool], end: bytes, titles: list[str] | None) -> None:
     """Print in the selected format; as tables, print one for each of `titles`, or one without."""
+    from vla_cli.hits import print_csv, print_hits, print_lines, print_paths
+    from vla_cli.render import print_json
+
     as_json, as_jsonl, as_csv, as_paths = formats
     if as_json:
         print_json([hit.to_json() for hit in hits])
@@ -278,14 +281,16 @@ def _print(hits: Sequence[Hit], formats: list[bool], end: bytes, titles: list[st
             print_hits([hit for hit in hits if hit.query == title], title)
 
 
-def _require_quotes(query: str, paths: list[str]) -> None:
+def _require_quotes(query: str, paths: list[str], *, has_texts: bool) -> None:
     """Refuse the words of an unquoted query: the shell passes all but the first as paths."""
     missing = [
         path for path in paths if not any(c in path for c in "*?[/\\") and not os.path.lexists(path)
     ]
     if missing:
-        text = " ".join([query, *paths])
-        raise typer.BadParameter(
-            f'no file or folder {missing[0]!r}. If it belongs to the query, put the query in quotes: vla search "{text}"',
-            param_hint="QUERY",
+        text = quote(query, *paths)
+        where = "the query" if not has_texts else "each text of several words"
+        example = f"vla search {text}" if not has_texts else 'vla search "a dog" --not "a cat"'
+        raise CommandLineError(
+            f"no file or folder {missing[0]!r}",
+            f"if it is part of a text, put quotes around {where}: {example}",
         )

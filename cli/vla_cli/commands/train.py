@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vla.training.config import TrainConfig
+from vla.training.config import TrainConfig, read_recipe
 from vla_cli import options as o
 
 if TYPE_CHECKING:
@@ -126,6 +126,11 @@ def train(
     and save the state.
 
     For several processes: torchrun --nproc_per_node=2 -m vla_cli train
+
+    Examples:
+        vla train
+        vla train --captions captions.csv --name mine
+        vla train --epochs 20 --batch-size 64
     """
     import vla
     from vla_cli.render import print_json, progress_bars
@@ -139,6 +144,14 @@ def train(
     }  # fmt: skip
     # Options that are not set are left to the recipe, and then to the defaults of the library.
     settings: dict[str, Any] = {k: v for k, v in options.items() if _is_set(context, k)}
+    if recipe is not None:
+        # A recipe is more specific than vla.toml.
+        in_recipe = read_recipe(recipe)
+        settings = {
+            k: v
+            for k, v in settings.items()
+            if k not in in_recipe or not _is_set(context, k, "DEFAULT_MAP")
+        }
     # torchrun sets the number of the process. The library reads it with torch, which loads slowly.
     is_main_process = os.environ.get("RANK", "0") == "0"
     with progress_bars(quiet or not is_main_process) as progress:
@@ -163,20 +176,25 @@ def train(
         )
     else:
         _print_report(run)
+        from vla_cli.next_step import has_index, print_next
+
+        if not quiet and (run.is_better or not has_index(workspace)):
+            print_next("index", workspace)
 
 
 def _format(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-def _is_set(context: typer.Context, option: str) -> bool:
+def _is_set(context: typer.Context, option: str, by: str = "") -> bool:
+    """Return whether an option has no built-in default, or its source is `by`."""
     source = context.get_parameter_source(option)
-    return source is not None and source.name != "DEFAULT"
+    return source is not None and (source.name == by if by else source.name != "DEFAULT")
 
 
 def _print_report(run: Run) -> None:
     """Print the metrics of validated epochs, those before and after training, and the verdicts."""
-    from vla_cli.render import print_line, print_table
+    from vla_cli.render import plural, print_line, print_table
 
     record = run.record
     history = record["history"]
@@ -205,7 +223,7 @@ def _print_report(run: Run) -> None:
         for measure in measures
     ]
     videos = {"searched": record["videos"]["held out"], **record["videos"]}
-    title = f"{videos['held out']} held-out videos, searched among {videos['searched']} (trained on {videos['train']})"
+    title = f"{plural(videos['held out'], 'held-out video')}, searched among {videos['searched']} (trained on {videos['train']})"
     print_table(("task", "measure", *names), rows, numeric=names, title=title)
     if run.is_better:
         effect = "`vla index` will use it"

@@ -26,6 +26,10 @@ def verify(
     """Check the workspace for missing or corrupt files: features, captions, runs and index.
 
     Exits with 4 if there are any. Nothing is written without --repair.
+
+    Examples:
+        vla verify
+        vla verify --read-data --repair
     """
     from vla.workflows import verify
     from vla_cli.render import plural, print_json, print_line, print_table, progress_bars

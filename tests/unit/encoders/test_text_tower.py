@@ -5,17 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ftfy
 import numpy as np
 import open_clip
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unit.encoders.test_open_clip import CUSTOM, FASTVIT, SMALL, TEXTS, saved
 from vla.encoders import _device
 from vla.encoders._text_tower import _TEST_TEXTS
-from vla.encoders._tokenizer import load_file, make_tokenizer
+from vla.encoders._tokenizer import fix_text, load_file, make_tokenizer
 from vla.encoders.open_clip import _EMBEDDED, _VOCABULARY, Encoder
 
 VOCABULARY = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
@@ -216,6 +217,31 @@ def test_tokens_of_small_vocabulary(file_alone):
     )
     ours, theirs = file_alone
     assert torch.equal(ours([*some, *ASKED]), theirs([*some, *ASKED]))
+
+
+@given(st.text(st.characters(max_codepoint=300), max_size=40) | st.text(max_size=40))
+@example('it\'s 5 &lt; 6 &amp; "q"')
+@example("\x1b[31mred\x1b[0m\r\n\x00")
+@example("~!@#$%^*()_+-={}[]|:;'<>,.?/`")
+@settings(max_examples=300, deadline=None)
+def test_skipping_ftfy_changes_no_text(text):
+    assert fix_text(text) == ftfy.fix_text(text)
+
+
+def test_ascii_texts_need_no_ftfy():
+    """In a process of its own: this one has imported ftfy."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom importlib.util import find_spec\n"
+        "from vla.encoders._tokenizer import make_tokenizer\n"
+        "folder = Path(find_spec('open_clip').submodule_search_locations[0])\n"
+        "tokenize = make_tokenizer(folder / 'bpe_simple_vocab_16e6.txt.gz', 77)\n"
+        "tokenize(['a dog']); assert 'ftfy' not in sys.modules\n"
+        "print(tokenize(['caf\\xe9 &amp; x'])[0, :5].tolist()); assert 'ftfy' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = open_clip.get_tokenizer("ViT-B-32")(["caf\xe9 &amp; x"])[0, :5].tolist()
+    assert done.stdout.strip() == str(expected)
 
 
 # Ids of open_clip 3.3.0, so that a tokenizer that changed between versions does not go unnoticed.

@@ -262,7 +262,7 @@ def test_a_video_that_an_extraction_replaces_meanwhile_is_left_for_the_next_time
     add(cache, "v1", 7)  # its old shard is gone now
     brought = update(index, stale)
     assert brought.index.videos == ["v0", "v2"] and brought.index.cache_state == ""
-    assert "1 videos changed while they were read" in brought.notes[0]
+    assert "1 video changed during the update" in brought.notes[0]
     assert update(index, FeatureCache.open(cache.folder)).diff.new == ["v1"]
     holds(open_index(index), expected(cache))
 
@@ -404,7 +404,7 @@ def test_reports_count_what_was_done(toy_workspace, clip):
     vla.extract([root / "videos"], workspace=root, workers=1)
     notes = vla.open_workspace(root).notes()
     assert notes == [
-        "the index is out of date (1 videos are missing in it, 1 are gone or changed, 1 have other names); "
+        "the index is out of date (1 video is missing in it, 1 is gone or changed, 1 has another name); "
         "it covers 2 of the 3 videos that have features"
     ]
     assert notes[0].hint == vla.Hint("index")

@@ -707,7 +707,7 @@ def test_reports_an_outdated_index(toy_workspace, clip):
     notes = []
     vla.search("a dog", workspace=root, progress=lambda p: notes.append(p.message))
     (note,) = (
-        n for n in notes if "out of date (1 videos are missing in it, 0 are gone or changed)" in n
+        n for n in notes if "out of date (1 video is missing in it, 0 are gone or changed)" in n
     )
     assert note.hint == Hint("index")
     hits = vla.search(

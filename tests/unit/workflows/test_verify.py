@@ -118,7 +118,7 @@ def test_damaged_receipt_does_not_stop_commands(full):
     assert vla.gc(workspace=full.root) == (0, 0)
     messages = []
     vla.search("a dog", workspace=full.root, progress=lambda p: messages.append(p.message))
-    assert any("1 receipts of features are damaged" in message for message in messages)
+    assert any("1 damaged receipt is ignored" in message for message in messages)
     report = vla.extract([full.root / "videos"], workspace=full.root, choice=TOY, workers=1)
     assert report.extracted == 1 and names(full) == []
 

@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from vla.cache import shard
 from vla.cache.receipts import WAY_ON, Receipt, video_key
 from vla.cache.text_store import TextCache
 from vla.errors import CacheError, MissingError
@@ -144,6 +143,8 @@ class FeatureCache(TextCache):
             raise MissingError(f"no features of {video_id!r}: {reason}")
         if video_id in self._frames:
             return self._frames[video_id]
+        from vla.cache import shard
+
         content = atomic.read_bytes(self.folder / "shards" / receipt.shard, receipt.sha256)
         features = shard.read_frames(content, video_id, receipt.duration_seconds)
         if len(features.values) != receipt.frames:
@@ -161,6 +162,8 @@ class FeatureCache(TextCache):
 
     def add_video(self, features: FrameFeatures, receipt: Receipt) -> Receipt:
         """Commit features and receipt; afterwards they survive a kill. Return the receipt with its shard."""
+        from vla.cache import shard
+
         image = shard.frames_image(features)
         digest = atomic.sha256(image)
         name = f"{video_key(features.video_id)}-{digest[:12]}.h5"

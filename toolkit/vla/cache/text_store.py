@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from vla.cache import shard
-from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, MissingError
 from vla.features import FeatureSpec, TextFeatures
 from vla.hints import Hint
 from vla.language.sentences import split_to_fit
 from vla.storage import atomic, records
 from vla.storage.records import FileNameOrEmpty, Hex
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vla.encoders.base import TextEncoder
 
 WAY_ON = Hint("encode_texts_again")
 
@@ -91,6 +93,8 @@ class TextCache:
 
     def read_texts(self, name: str, digest: str) -> TextFeatures:
         """Read a shard of texts; raise CacheError if it was altered."""
+        from vla.cache import shard
+
         return shard.read_texts(atomic.read_bytes(self.folder / "shards" / name, digest), name)
 
     def cached_texts(self) -> list[str]:
@@ -138,6 +142,8 @@ class TextCache:
     ) -> None:
         name = digest = ""
         if texts:
+            from vla.cache import shard
+
             image = shard.texts_image(encoder.encode_text(texts))
             digest = atomic.sha256(image)
             name = f"t-{digest[:20]}.h5"
@@ -151,6 +157,8 @@ class TextCache:
 
     def texts(self, texts: list[str]) -> TextFeatures:
         """Return the features of `texts` (see `pieces`), in order; raise MissingError for others."""
+        import numpy as np
+
         self._require(texts)
         rows = [self._row(t) for t in texts]
         longest = max((f.mask.shape[1] for f, _ in rows), default=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import gzip
 import io
@@ -32,7 +33,14 @@ def make_tokenizer(vocabulary: Path, context_length: int) -> Any:
         EnvironmentUnfitError: open_clip has no tokenizer file of its own, and cannot be imported.
     """
     read_vocabulary(vocabulary)  # open_clip unpacks a file of any size
-    return load_tokenizer_module().SimpleTokenizer(str(vocabulary), context_length=context_length)
+    module = load_tokenizer_module()
+    default = getattr(module, "_tokenizer", None)
+    if default is not None and Path(module.default_bpe()).samefile(vocabulary):
+        # The module has made one of this vocabulary already, which takes a while.
+        tokenizer = copy.copy(default)
+        tokenizer.context_length = context_length
+        return tokenizer
+    return module.SimpleTokenizer(str(vocabulary), context_length=context_length)
 
 
 @functools.cache
@@ -60,8 +68,26 @@ def load_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    is_slow = "ftfy" not in sys.modules and find_spec("ftfy") is not None
+    if is_slow:
+        stand_in: Any = ModuleType("ftfy")
+        stand_in.fix_text = fix_text
+        sys.modules["ftfy"] = stand_in
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        if is_slow:
+            del sys.modules["ftfy"]
     return module
+
+
+def fix_text(text: str) -> str:
+    """Return `ftfy.fix_text(text)`; import ftfy, which is slow, only if it may change `text`."""
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return text
+    import ftfy
+
+    return ftfy.fix_text(text)
 
 
 def read_vocabulary(path: Path) -> str:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-from vla.evaluation.results import PerQueryScores
+    from vla.evaluation.results import PerQueryScores
 
 MIN_VIDEOS = 10
 """Minimum number of held-out videos for a reliable interval."""
@@ -133,6 +134,8 @@ def standard_error(
     """Return the standard error of the mean gain over the tasks, by the jackknife of `compare`;
     infinite with fewer than two videos.
     """
+    import numpy as np
+
     gains = _jackknife(ours, others)
     jackknife = _mean(gains)[1] if gains else np.zeros(0)
     return _error(jackknife) if len(jackknife) > 1 else math.inf
@@ -140,6 +143,8 @@ def standard_error(
 
 def _mean(gains: Mapping[str, tuple[float, np.ndarray]]) -> tuple[float, np.ndarray]:
     """Return the mean over the tasks of gains and of their jackknife values."""
+    import numpy as np
+
     return (
         float(np.mean([gain for gain, _ in gains.values()])),
         np.mean([others for _, others in gains.values()], axis=0),
@@ -150,6 +155,8 @@ def _jackknife(
     ours: Mapping[str, PerQueryScores], frozen: Mapping[str, PerQueryScores]
 ) -> dict[str, tuple[float, np.ndarray]]:
     """Return, by task, the mean gain and its values `(V,)` without each of the videos of all tasks."""
+    import numpy as np
+
     pairs = {
         k: (a.by_query - frozen[k].by_query, a.videos) for k, a in ours.items() if len(a.by_query)
     }

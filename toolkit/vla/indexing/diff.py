@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache
 from vla.indexing.search_index import SearchIndex
+from vla.language.plurals import plural
 from vla.storage import atomic
 
 FragmentRow = tuple[int, int]
@@ -38,13 +39,18 @@ class IndexDiff:
 
     def __str__(self) -> str:
         """Return a summary, such as "2 videos are new, 1 is deleted or changed"."""
-        renamed = f", {len(self.renamed)} have other names" if self.renamed else ""
-        return f"{len(self.new)} videos are missing in it, {len(self.deleted)} are gone or changed{renamed}"
+        new = plural(len(self.new), "video is", "videos are")
+        deleted = plural(len(self.deleted), "is", "are")
+        renamed = plural(len(self.renamed), "has another name", "have other names")
+        return f"{new} missing in it, {deleted} gone or changed" + (
+            f", {renamed}" if self.renamed else ""
+        )
 
     @property
     def coverage(self) -> str:
         """Number of videos with features that the index covers, as a sentence."""
-        return f"it covers {self.num_current} of the {self.num_current + len(self.new)} videos that have features"
+        total = plural(self.num_current + len(self.new), "video that has", "videos that have")
+        return f"it covers {self.num_current:,} of the {total} features"
 
 
 def key_of(receipt: Receipt) -> str:

@@ -9,24 +9,24 @@ index/
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vla.errors import CacheError, MissingError, VlaError
+from vla.errors import CacheError, VlaError
 from vla.features import FeatureSpec
 from vla.hints import Hint
 from vla.indexes import registry as indexes
 from vla.indexes.base import Index
 from vla.indexing import row_table
 from vla.indexing.fragments import Fragment, iter_blocks
-from vla.indexing.index_record import SCHEMA, IndexRecord, PartRecord
+from vla.indexing.index_record import SCHEMA, IndexRecord, PartRecord, read_record, unused_files
 from vla.indexing.search_index import SearchIndex
 from vla.indexing.vector_files import check_vectors, open_memmap, save_file, save_vectors, sibling
-from vla.storage import atomic, records
+from vla.storage import atomic
 
 _TRIES = 5
 _WAY_ON = Hint("index")
@@ -128,69 +128,6 @@ def _record(part: Fragment) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class IndexSummary:
-    """Summary of an index: attributes of `SearchIndex`, and `segments`, the number of its rows."""
-
-    spec: FeatureSpec
-    videos: int
-    segments: int
-    run: str
-    run_digest: str
-    cache_state: str
-    backend: str
-
-
-def summary(folder: Path) -> IndexSummary:
-    """Return the summary of the index in `folder` without reading its vectors.
-
-    Raises as `open_index`.
-    """
-    record, spec = _read_record(folder)
-    return IndexSummary(
-        spec,
-        record.videos,
-        record.segments,
-        record.run,
-        record.run_digest,
-        record.cache_state,
-        record.backend,
-    )
-
-
-def unused_files(folder: Path) -> list[Path]:
-    """Return the files in `folder` that its index does not refer to, left by an interruption."""
-    try:
-        names = {
-            name
-            for part in _read_record(folder)[0].parts
-            for name in (part.vectors, part.rows, part.lists)
-        }
-    except VlaError:  # without a record, no file can be shown to be unused
-        return []
-    return [
-        p
-        for pattern in ("vectors-*", "rows-*", "lists-*")
-        for p in folder.glob(pattern)
-        if p.name not in names
-    ]
-
-
-def _read_record(folder: Path) -> tuple[IndexRecord, FeatureSpec]:
-    path = folder / "index.json"
-    if not path.is_file():
-        raise MissingError("there is no index yet", hint=_WAY_ON)
-    content = atomic.read_record(path, _WAY_ON)
-    version = content.value.get("schema") if isinstance(content.value, dict) else None
-    if type(version) is int and version < SCHEMA:
-        raise CacheError(f"{path} was written by an older vla (schema {version})", hint=_WAY_ON)
-    strict = not content.has_checksum
-    record = records.decode(
-        IndexRecord, content.value, str(path), _WAY_ON, schema=SCHEMA, strict=strict
-    )
-    return record, FeatureSpec.from_json(record.spec, str(path))
-
-
 def _damage_error(folder: Path, error: Exception) -> CacheError:
     return CacheError(f"{folder / 'index.json'} is damaged ({error})", hint=_WAY_ON)
 
@@ -208,7 +145,7 @@ def open_index(folder: Path, *, load: bool = True) -> SearchIndex:
         CacheError: the index is damaged, or of an older or newer version.
     """
     for _ in range(_TRIES):
-        record, spec = _read_record(folder)
+        record, spec = read_record(folder)
         try:
             index = _open(folder, record, spec)
             for part in index.parts if load else ():
@@ -216,7 +153,7 @@ def open_index(folder: Path, *, load: bool = True) -> SearchIndex:
             return index
         except CacheError:
             # Another process may have replaced the index while its files were being read.
-            if _read_record(folder)[0] == record:
+            if read_record(folder)[0] == record:
                 raise
     raise CacheError(f"{folder} changes faster than it can be read", hint=Hint("wait_for_index"))
 

@@ -26,6 +26,7 @@ from vla.indexing.fragments import Fragment
 from vla.indexing.search_index import SearchIndex
 from vla.indexing.segments import SEGMENTATION, Segmenter, windows_and_frames
 from vla.indexing.store import remove_orphans, save_fragment, save_index
+from vla.language.plurals import plural
 from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback, silent
 
@@ -157,7 +158,7 @@ def sync_index(
     notes = list(compaction.notes)
     if num_done < len(new):
         notes.append(
-            Note(f"{len(new) - num_done} videos changed while they were read", Hint("index"))
+            Note(f"{plural(len(new) - num_done, 'video')} changed during the update", Hint("index"))
         )
     if config.memory and compaction.index.nbytes > config.memory and not compaction.notes:
         size, limit = (f"{n / 1e6:.3g} MB" for n in (compaction.index.nbytes, config.memory))

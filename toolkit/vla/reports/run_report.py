@@ -14,6 +14,7 @@ from vla.evaluation.report_file import EvaluationReport, load
 from vla.evaluation.results import LOWER, TRICKS, MetricResult
 from vla.evaluation.search_metrics import SEARCH_SUFFIX, describe_retriever
 from vla.hints import Hint
+from vla.language.plurals import plural
 from vla.reports.html import render
 from vla.reports.run_summary import run_summary
 from vla.reports.svg import Chart, interval_chart, line_chart
@@ -184,7 +185,7 @@ def _evaluation(run: Run, evaluation: EvaluationReport) -> dict[str, Any]:
     captions, questions, videos = (
         counts.get(name, 0) for name in ("captions", "questions", "videos")
     )
-    summary = f"{captions} captions and {questions} questions of {videos} videos"
+    summary = f"{plural(captions, 'caption')} and {plural(questions, 'question')} of {plural(videos, 'video')}"
     notes = list(evaluation.notes)
     if evaluation.digest != run.digest:
         notes.insert(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from vla.language.plurals import plural
 from vla.training.checkpoint import Run
 from vla.training.config import TrainConfig
 
@@ -24,8 +25,11 @@ def run_summary(run: Run) -> dict[str, Any]:
     defaults = {f.name: getattr(default, f.name) for f in fields(default)}
     changes = ", ".join(f"{k} {v}" for k, v in record["config"].items() if defaults.get(k) != v)
     facts = [
-        ("trained on", f"{videos['train']} videos"),
-        ("validated on", f"{videos['held out']} held-out videos, ranked among {pool_size}"),
+        ("trained on", plural(videos["train"], "video")),
+        (
+            "validated on",
+            f"{plural(videos['held out'], 'held-out video')}, ranked among {pool_size}",
+        ),
         ("features", f"{spec.model}, {spec.dim} dimensions, {spec.sampling}"),
         ("projector", run.model.projector),
         ("heads", ", ".join(run.model.heads) or "none"),

@@ -10,7 +10,6 @@ from pathlib import Path
 from vla.features import FeatureSpec
 from vla.hints import Hint, Note
 from vla.storage.workspace import Workspace
-from vla.world.render import DEMO_COMMENT
 
 _ENDS = 1 << 16
 
@@ -49,6 +48,8 @@ def _is_rendered(path: Path) -> bool:
     """Return whether the file has the mark near its start or end, where containers store metadata;
     nothing is parsed.
     """
+    from vla.world.render import DEMO_COMMENT
+
     try:
         with path.open("rb") as file:
             if DEMO_COMMENT.encode() in file.read(_ENDS):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.cache.encoder_records import TEXT_TOWER_FILE
 from vla.cache.store import EncoderSource, FeatureCache, active_cache
 from vla.encoders import registry as encoders
 from vla.encoders._presets import DEFAULT, encoder_of_model
@@ -20,10 +21,8 @@ from vla.hints import Hint
 from vla.sampling import Sampling
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
-from vla.workflows.text_features import ImportedTexts
 
 DEFAULT_SAMPLING = "fps=2"
-TEXT_TOWER_FILE = "text-tower.json"
 _DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -127,11 +126,16 @@ def encoder_of(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
 
     For imported features the encoder is loaded when it encodes the first text; see `ImportedTexts`.
     """
-    return (
-        ImportedTexts(cache, device, dtype)
-        if cache.spec.is_imported
-        else _load_full_encoder(cache, device, dtype)
-    )
+    if cache.spec.is_imported:
+        return _imported_texts(cache, device, dtype)
+    return _load_full_encoder(cache, device, dtype)
+
+
+def _imported_texts(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
+    # Other searches need no reader of files of features.
+    from vla.workflows.text_features import ImportedTexts
+
+    return ImportedTexts(cache, device, dtype)
 
 
 def query_encoder(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
@@ -142,7 +146,7 @@ def query_encoder(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
     file is unchanged.
     """
     if cache.spec.is_imported:
-        return ImportedTexts(cache, device, dtype)
+        return _imported_texts(cache, device, dtype)
     path = cache.folder / TEXT_TOWER_FILE
     plugin = encoders.get(cache.source.encoder)
     if not hasattr(plugin, "load_text_tower"):

@@ -12,6 +12,7 @@ from vla.errors import UsageError
 from vla.formats.base import WritableFormat
 from vla.formats.npz import TEXTS
 from vla.hints import Hint
+from vla.language.plurals import plural
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
 
@@ -68,7 +69,7 @@ def check_folder(
     existing = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     if not overwrite and targets & existing:
         raise UsageError(
-            f"{len(targets & existing)} files are in {folder} already, e.g. "
+            f"{plural(len(targets & existing), 'file is', 'files are')} in {folder} already, e.g. "
             f"{min(targets & existing)}",
             hint=Hint("overwrite"),
         )

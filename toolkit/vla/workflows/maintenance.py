@@ -17,7 +17,8 @@ from vla.captions import store as caption_store
 from vla.errors import CacheError, MissingError, VlaError
 from vla.features import IMPORTED_ENCODER
 from vla.hints import Hint, Note
-from vla.indexing.store import summary, unused_files
+from vla.indexing.index_record import summary, unused_files
+from vla.language.plurals import plural
 from vla.naming.matching import NameMatcher
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic
@@ -81,7 +82,10 @@ def warn_of_damage(cache: FeatureCache, progress: ProgressCallback) -> None:
     """Report the number of damaged receipts of `cache`; their videos count as not extracted."""
     _ = cache.receipts
     if cache.damaged:
-        message = Note(f"{len(cache.damaged)} receipts are damaged and are ignored", Hint("verify"))
+        message = Note(
+            f"{plural(len(cache.damaged), 'damaged receipt is', 'damaged receipts are')} ignored",
+            Hint("verify"),
+        )
         progress(Progress("cache", message=message, level="warning"))
 
 

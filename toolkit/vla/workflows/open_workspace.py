@@ -13,6 +13,7 @@ from vla.hints import Hint, Note
 from vla.indexing.diff import diff_index
 from vla.indexing.search_index import SearchIndex
 from vla.indexing.store import open_index
+from vla.language.plurals import plural
 from vla.model import zero_shot_model
 from vla.naming.matching import NameMatcher
 from vla.progress import ProgressCallback, silent
@@ -178,7 +179,7 @@ def _damage_notes(cache: FeatureCache) -> list[str]:
         return []
     return [
         Note(
-            f"{len(cache.damaged)} receipts of features are damaged and count as none",
+            f"{plural(len(cache.damaged), 'damaged receipt is', 'damaged receipts are')} ignored",
             Hint("verify"),
         )
     ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from vla.arguments import Paths
 from vla.batches.corpus_reader import load_corpus, texts_to_cache
+from vla.cache.encoder_records import SCALE_FILE, Scale
 from vla.cache.store import FeatureCache, active_cache
 from vla.datasets.base import Annotation
 from vla.encoders._device import choose_device
@@ -19,7 +20,7 @@ from vla.naming.portable import require_name
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic, records
-from vla.storage.records import NewerRecordError, between
+from vla.storage.records import NewerRecordError
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import FROZEN, Run, check_run, load_state
 from vla.training.config import TrainConfig, read_recipe
@@ -31,14 +32,6 @@ from vla.workflows.encoder_choice import encoder_of
 from vla.workflows.text_features import has_encoder
 
 DEFAULT_RUN = "default"
-SCALE_FILE = "scale.json"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The encoder's own temperature, stored beside its features."""
-
-    scale: Annotated[float, between(1e-6, 1e6)]
 
 
 def train(

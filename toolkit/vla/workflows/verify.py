@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
+from vla.cache.encoder_records import SCALE_FILE, TEXT_TOWER_FILE, Scale
 from vla.cache.maintenance import Check, Corruption, checks
 from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
@@ -19,7 +20,6 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.calibration_store import check_calibration, delete_calibration
 from vla.storage import atomic, records
 from vla.storage.workspace import SCHEMA, Workspace
-from vla.workflows.encoder_choice import TEXT_TOWER_FILE
 
 
 def verify(
@@ -124,7 +124,7 @@ def _caches(workspace: Workspace, read_data: bool) -> Iterator[Check]:
             )
             continue
         yield from checks(cache, workspace.home, read_data=read_data)
-        for file in ("scale.json", TEXT_TOWER_FILE):
+        for file in (SCALE_FILE, TEXT_TOWER_FILE):
             path = folder / file
             if path.is_file():
                 yield Check(
@@ -165,14 +165,12 @@ def _check_cache_record(path: Path) -> None:
     if path.name == TEXT_TOWER_FILE:
         atomic.read_record(path, Hint("load_again"))
     else:
-        from vla.workflows.train import Scale
-
         records.load(Scale, path, Hint("train_again"))
 
 
 def _runs(workspace: Workspace, read_data: bool) -> Iterator[Check]:
     from vla.evaluation import report_file
-    from vla.training import checkpoint  # loads torch, which a workspace without runs does not need
+    from vla.training import checkpoint
 
     for folder in sorted(p for p in workspace.runs.glob("*") if p.is_dir()):
         name = f"runs/{folder.name}"
