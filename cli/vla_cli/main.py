@@ -93,7 +93,7 @@ app.command("ls", cls=grammar.WorkspaceCommand)(ls.ls)
 app.command("verify", cls=grammar.WorkspaceCommand)(verify.verify)
 app.command("rm", cls=grammar.WorkspaceCommand)(rm.rm)
 app.command("gc", cls=grammar.WorkspaceCommand)(gc.gc)
-app.command("models", cls=grammar.Command)(models.models)
+app.add_typer(models.app, name="models")
 app.command("doctor", cls=grammar.Command)(doctor.doctor)
 
 
