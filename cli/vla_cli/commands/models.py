@@ -218,31 +218,48 @@ def _print_open_clip(entries: list[OpenClipEntry]) -> None:
 def _print_fetch(report: FetchReport) -> None:
     from vla_cli.render import format_bytes, plural, print_line
 
-    size = format_bytes(sum(file.bytes for file in report.files))
-    count = plural(len(report.files), "file")
-    verb = (
-        f"Fetched {format_bytes(report.downloaded_bytes)}"
-        if report.downloaded_bytes
-        else "Already here"
+    size = (
+        f"{plural(len(report.files), 'file')}, {format_bytes(sum(f.bytes for f in report.files))}"
     )
-    print_line(f"{report.name}: {verb}; {count}, {size}, verified.")
+    if report.name == "demo":
+        print_line(f"demo: part of vla; {size}.")
+        print_line("next: vla demo")
+        return
+    new = format_bytes(report.downloaded_bytes)
+    print_line(
+        f"{report.name}: {f'fetched {new}' if report.downloaded_bytes else 'already here'}; {size}, verified."
+    )
     if report.repository:
         licence = f", licence {report.licence}" if report.licence else ""
         print_line(f"  {report.repository}, revision {report.revision}{licence}")
+    folder = None
     for file in report.files:
-        kind = {64: "SHA-256 ", 40: "git SHA-1 "}.get(len(file.digest), "")
-        print_line(f"  {file.path}" + (f"  {kind}{file.digest}" if kind else ""))
+        if file.path.parent != folder:
+            folder = file.path.parent
+            print_line(f"  {folder}")
+        _print_file(file.path.name, file.bytes, file.digest)
     print_line(f"next: vla extract PATH... --model {_for_extract(report.name)}")
+
+
+def _print_file(name: str, size: int, digest: str) -> None:
+    from vla_cli.render import format_bytes, print_line
+
+    print_line(f"    {name}, {format_bytes(size)}")
+    if digest:
+        print_line(f"      {'SHA-256' if len(digest) == 64 else 'git SHA-1'} {digest}")
 
 
 def _print_pack(verb: str, report: PackReport, following: str) -> None:
     from vla_cli.render import format_bytes, plural, print_line
 
     size = format_bytes(sum(file.bytes for file in report.files))
-    names, count = ", ".join(report.models), plural(len(report.files), "file")
-    print_line(f"{verb} {names}: {count}, {size}, {report.file}.")
+    count = plural(len(report.files), "file")
+    print_line(f"{verb} {', '.join(report.models)}: {count}, {size}, {report.file}.")
+    source = ""
     for file in report.files:
-        print_line(f"  {file.repository}@{file.revision[:12]} {file.name}  SHA-256 {file.sha256}")
+        if source != (source := f"{file.repository}, revision {file.revision}"):
+            print_line(f"  {source}")
+        _print_file(file.name, file.bytes, file.sha256)
     print_line(following)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -100,20 +101,23 @@ class HubRepository:
 
         Systems without symbolic links get a hard link or a copy.
         """
-        path = self.snapshot(revision) / name
+        path, blob = self.snapshot(revision) / name, self.blob(digest)
+        temporary = path.parent / f"{atomic.TEMPORARY}{secrets.token_hex(6)}"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            atomic.unlink_quietly(path)
-            target = os.path.relpath(self.blob(digest), path.parent)
             try:
-                path.symlink_to(target)
+                temporary.symlink_to(os.path.relpath(blob, path.parent))
             except OSError:
                 try:
-                    path.hardlink_to(self.blob(digest))
+                    temporary.hardlink_to(blob)
                 except OSError:
-                    shutil.copyfile(self.blob(digest), path)
+                    shutil.copyfile(blob, temporary)
+            temporary.replace(path)
         except OSError as error:
             raise ResourceError(f"cannot write {path}: {error.strerror or error}") from error
+        finally:
+            # A hard link that replaces another one of the same file stays behind.
+            atomic.unlink_quietly(temporary)
         return path
 
     def use(self, revision: str) -> None:

@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,15 @@ def tag_source(open_clip: Any, model: str, tag: str) -> ModelSource | None:
     )
     source = ModelSource(name, HubFiles(repository, names, (CONFIG,)))
     return source.with_tokenizer(open_clip.get_model_config(cleaned) or {})
+
+
+def architecture_names() -> list[str]:
+    """Return the names of open_clip's models, from its files: importing it takes seconds."""
+    spec = find_spec("open_clip")
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    return sorted(
+        path.stem for folder in folders for path in Path(folder, "model_configs").glob("*.json")
+    )
 
 
 def require_model(open_clip: Any, name: str, tag: str) -> None:

@@ -37,17 +37,15 @@ def load_network(open_clip: Any, name: str, tag: str) -> tuple[Any, dict[str, An
 
     weights = fetch_weights(open_clip, name, tag)
     source = _source(open_clip, name, tag)
-    location, pretrained = name, tag
+    pretrained = tag
     config: dict[str, Any] = {}
-    # open_clip would ask the hub for a newer revision, but not of a folder or a file.
-    if weights is not None and name.startswith("hf-hub:"):
-        location = f"local-dir:{weights.parent}"
-    elif weights is not None:
+    if weights is not None and not name.startswith("hf-hub:"):
+        # open_clip would ask the hub for a newer revision of a tag, but not of a file.
         pretrained = str(weights)
         config = dict(open_clip.get_pretrained_cfg(name.replace("/", "-"), tag))
     try:
         network = open_clip.create_model(
-            location, pretrained=pretrained or None, device="cpu", require_pretrained=True,
+            local_name(name), pretrained=pretrained or None, device="cpu", require_pretrained=True,
             force_preprocess_cfg=config,
         )  # fmt: skip
     except FileNotFoundError as error:
@@ -79,8 +77,17 @@ def fetch_weights(
         require_packages(open_clip, name)  # before the download
     path = require_weights(source, f"{name} {tag}".strip(), progress)
     if name.startswith("hf-hub:"):
-        require_packages(open_clip, name)  # they are named by a file of the download
+        require_packages(open_clip, name, f"local-dir:{path.parent}")
     return path
+
+
+def local_name(name: str) -> str:
+    """Return the name of a model of the hub that is here as a folder; other names as they are.
+
+    open_clip asks the hub for a newer revision of the former, but not of the latter.
+    """
+    path = hub_source(name).find() if name.startswith("hf-hub:") else None
+    return f"local-dir:{path.parent}" if path else name
 
 
 def weights_file(open_clip: Any, name: str, tag: str) -> Path | None:

@@ -30,7 +30,7 @@ from vla.encoders._reparameterize import choose_memory_format, reparameterize
 from vla.encoders._text_encoder import TextEncoderBase
 from vla.encoders._text_tower import TextTower, describe_text_tower
 from vla.encoders._tokenizer import read_vocabulary
-from vla.encoders._weights import fetch_weights, load_network, weights_file
+from vla.encoders._weights import fetch_weights, load_network, local_name, weights_file
 from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import CacheError, MissingError
 from vla.progress import ProgressCallback
@@ -142,7 +142,10 @@ class Encoder(TextEncoderBase):
         open_clip = import_open_clip()
         name, tag = self._source
         with _QuietLogging():
-            config = open_clip.get_model_config(name.replace("/", "-") if ":" not in name else name)
+            location = local_name(name)
+            config = open_clip.get_model_config(
+                location if ":" in location else location.replace("/", "-")
+            )
             file = weights_file(open_clip, name, tag)
         text_cfg = config["text_cfg"]
         tokenizer_options = dict(text_cfg.get("tokenizer_kwargs") or {})
@@ -192,6 +195,11 @@ def _tokenizer(open_clip: Any, name: str) -> Any:
         # A configuration names its vocabulary relative to the current folder; pass the full path.
         read_vocabulary(folder / _VOCABULARY)  # open_clip unpacks a file of any size
         return open_clip.get_tokenizer(name, bpe_path=str(folder / _VOCABULARY))
+    location = local_name(name)
+    if location != name:
+        text = (open_clip.get_model_config(location) or {}).get("text_cfg") or {}
+        # A tokenizer of the hub has a repository of its own, which the folder does not contain.
+        name = name if text.get("hf_tokenizer_name") else location
     return open_clip.get_tokenizer(name)
 
 

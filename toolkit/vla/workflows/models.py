@@ -10,7 +10,14 @@ from vla.encoders._embedded_model import EMBEDDED_FILES
 from vla.encoders._hub_cache import digest_of, revision_of
 from vla.encoders._hub_requests import require_reachable
 from vla.encoders._model_fetch import fetch_source, source_files, verify_source
-from vla.encoders._model_source import ModelSource, closest, hub_source, preset_source, tag_source
+from vla.encoders._model_source import (
+    ModelSource,
+    architecture_names,
+    closest,
+    hub_source,
+    preset_source,
+    tag_source,
+)
 from vla.encoders._package_files import EXTRA, preset_files
 from vla.encoders._presets import PRESETS
 from vla.errors import UsageError
@@ -25,7 +32,7 @@ class FetchedFile:
     Attributes:
         path: its path.
         bytes: its size.
-        digest: SHA-256, or for small files git's SHA-1; empty if it could not be verified.
+        digest: SHA-256, or for small files git's SHA-1; empty if none is known.
     """
 
     path: Path
@@ -96,7 +103,8 @@ def fetch_model(
                 names = ", ".join(file.name for file in damaged)
                 message = f"{source.name}: {names} is damaged here and is downloaded again."
                 progress(Progress("fetch", message=message, level="warning"))
-    require_reachable(f"the weights of {name}", Hint("fetch_weights", model=source.name))
+    where = f" in revision {revision}" if revision else ""
+    require_reachable(f"the weights of {name}{where}", Hint("fetch_weights", model=source.name))
     remotes, count = fetch_source(source, wanted or "main", progress)
     if name.startswith("hf-hub:"):
         source = hub_source(name)
@@ -123,24 +131,24 @@ def hub_model(name: str, progress: ProgressCallback = silent) -> ModelSource:
         return hub_source(name)
     if name.startswith("local-dir:"):
         raise UsageError(f"{name} is a folder of this machine: copy it")
+    model, _, tag = name.rpartition("/")
+    architectures = architecture_names()
+    if (model or name) not in architectures:
+        raise UsageError(
+            f"there is no model {name!r}.{closest(model or name, [*PRESETS, *architectures])} Presets: "
+            f"{', '.join(PRESETS)}; others: MODEL/TAG of open_clip, or hf-hub:ORG/REPO",
+            hint=Hint("list_models"),
+        )
     progress(Progress("load", message="loading open_clip"))
     from vla.encoders._open_clip_import import import_open_clip
 
     open_clip = import_open_clip()
-    model, _, tag = name.rpartition("/")
-    if not model:
-        model, tag = name, ""
-        if name.replace("/", "-") not in open_clip.list_models():
-            pairs = [f"{m}/{t}" for m, t in open_clip.list_pretrained()]
-            raise UsageError(
-                f"there is no model {name!r}.{closest(name, [*PRESETS, *pairs])} Presets: "
-                f"{', '.join(PRESETS)}; others: MODEL/TAG of open_clip, or hf-hub:ORG/REPO",
-                hint=Hint("list_models"),
-            )
-        tags = open_clip.list_pretrained_tags_by_model(name)
-        choices = ", ".join(f"{name}/{t}" for t in tags) or "none"
+    tags = open_clip.list_pretrained_tags_by_model(model or name)
+    if tag not in tags:
+        choices = ", ".join(f"{model or name}/{t}" for t in tags) or "none"
         raise UsageError(
-            f"{name} needs the tag of its weights: {choices}", hint=Hint("list_models")
+            f"{model or name} needs the tag of its weights: {choices}; got {tag!r}",
+            hint=Hint("list_models"),
         )
     source = tag_source(open_clip, model, tag)
     if source is None:
@@ -167,8 +175,11 @@ def _local_report(name: str) -> FetchReport:
         EnvironmentUnfitError: its packages are not installed, or are damaged.
     """
     if name == "demo":
-        paths = list(EMBEDDED_FILES)
+        files = tuple(FetchedFile(path, path.stat().st_size, "") for path in EMBEDDED_FILES)
     else:
-        paths = [file.verify() for file in preset_files(PRESETS[name].model)]
-    files = tuple(FetchedFile(path, path.stat().st_size, "") for path in paths)
+        files = tuple(
+            FetchedFile(path, path.stat().st_size, file.sha256)
+            for file in preset_files(PRESETS[name].model)
+            for path in (file.verify(),)
+        )
     return FetchReport(name, "", "", PRESETS[name].licence, files, 0)
