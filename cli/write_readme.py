@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ def text() -> str:
         f"{group.help}\n",
     ]
     parts.append(f"{group.epilog} See [exit codes](exit-codes.md).\n")
-    for name, command in group.commands.items():
+    for name, command in _all_commands(group):
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         usage = " ".join(_argument(a) for a in arguments)
         parts.append(f"## vla {name}\n")
@@ -35,6 +36,14 @@ def text() -> str:
             "| Argument or option | Meaning | Default |\n|---|---|---|\n" + "\n".join(rows) + "\n"
         )
     return "\n".join(parts)
+
+
+def _all_commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield all commands by their full names, those of a group after it."""
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if hasattr(command, "commands"):
+            yield from _all_commands(command, f"{prefix}{name} ")
 
 
 def _argument(parameter: click.Parameter) -> str:

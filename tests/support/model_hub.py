@@ -26,6 +26,7 @@ class Hub:
         breaks: bytes after which each next answer of a file breaks off, in order.
         sent: what is sent instead of a file, by name.
         ignores_ranges: answer requests for a range with the whole file.
+        pause: bytes of a file after which an answer waits, sets `paused` and waits for `resume`.
         requests: method, path and range of each request.
         licence: of each repository.
     """
@@ -33,6 +34,7 @@ class Hub:
     def __init__(self):
         self.repositories, self.main, self.breaks, self.sent = {}, {}, [], {}
         self.large, self.ignores_ranges, self.requests, self.licence = 2000, False, [], "mit"
+        self.pause, self.paused, self.resume = None, threading.Event(), threading.Event()
 
     def add(self, repository, files, revision=None):
         """Add a revision, which becomes `main`; return its name."""
@@ -122,6 +124,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
+        hub = self.server.hub
+        if hub.pause is not None and len(body) > hub.pause:
+            self.wfile.write(body[: hub.pause])
+            self.wfile.flush()
+            hub.paused.set()
+            hub.resume.wait(60)
+            self.close_connection = True
+            return
         self.wfile.write(body if cut is None else body[:cut])
         if cut is not None:
             self.wfile.flush()

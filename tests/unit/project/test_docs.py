@@ -119,7 +119,10 @@ def options():
     group = typer.main.get_command(app)
     found = {}
     for name, command in group.commands.items():
-        ours = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+        inner = getattr(command, "commands", {}).values()
+        ours = {
+            o for c in (command, *inner) for p in c.params for o in (*p.opts, *p.secondary_opts)
+        }
         found[name] = ours | {"--help"}
     return found
 

@@ -179,11 +179,11 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def require_room(needed: int, folder: Path, purpose: str) -> None:
-    """Raise ResourceError if `needed` bytes do not fit on the disk of `folder`."""
+def require_room(num_bytes: int, folder: Path, purpose: str) -> None:
+    """Raise ResourceError if `num_bytes` bytes do not fit on the disk of `folder`."""
     free = free_bytes(folder)
-    if needed > free:
+    if num_bytes > free:
         raise ResourceError(
-            f"{purpose} needs {atomic.format_bytes(needed)}, but {atomic.format_bytes(free)} are "
+            f"{purpose} needs {atomic.format_bytes(num_bytes)}, but {atomic.format_bytes(free)} are "
             f"free in {folder}. Free space there, or set HF_HOME to a folder on another disk"
         )

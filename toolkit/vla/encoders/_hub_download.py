@@ -114,10 +114,10 @@ def download(
         EnvironmentUnfitError: the connection broke, and the rest can be fetched by calling this
             again; or a file is not the one of the revision, and was deleted.
     """
-    needed = sum(map(missing_bytes, remotes))
+    num_bytes = sum(map(missing_bytes, remotes))
     for remote in remotes:
-        require_room(needed, HubRepository(remote.repository).folder, "the download")
-    counter = ByteCounter("fetch", needed, progress)
+        require_room(num_bytes, HubRepository(remote.repository).folder, "the download")
+    counter = ByteCounter("fetch", num_bytes, progress)
     for remote in remotes:
         repository = HubRepository(remote.repository)
         for file in remote.files:

@@ -68,13 +68,13 @@ def fetch_source(
         source = source.with_config(repository.snapshot(one.revision) / CONFIG)
     if source.tokenizer:
         remotes.append(_look_up(source.tokenizer, "main"))
-    needed = sum(map(missing_bytes, remotes))
-    if needed:
+    num_bytes = sum(map(missing_bytes, remotes))
+    if num_bytes:
         licence = remotes[0].licence
         progress(
             Progress(
                 "fetch",
-                message=f"{source.name}: {format_bytes(needed)} to download from "
+                message=f"{source.name}: {format_bytes(num_bytes)} to download from "
                 f"{source.weights.repository} (revision {remotes[0].revision[:12]}"
                 f"{f', licence {licence}' if licence else ''}); "
                 f"{format_bytes(free_bytes(cache_folder()))} free in {cache_folder()}",
@@ -82,7 +82,7 @@ def fetch_source(
             )
         )
     download(remotes, progress)
-    return remotes, needed
+    return remotes, num_bytes
 
 
 def _look_up(files: HubFiles, revision: str) -> RemoteFiles:
@@ -94,10 +94,10 @@ def _look_up(files: HubFiles, revision: str) -> RemoteFiles:
             f"{files.repository} has none of {', '.join(files.alternatives)} in revision "
             f"{remote.revision[:12]}: not a model that open_clip loads"
         )
-    needed = {weights, *files.others}
+    names_to_fetch = {weights, *files.others}
     return RemoteFiles(
         remote.repository, remote.revision, remote.licence,
-        tuple(file for file in remote.files if file.name in needed),
+        tuple(file for file in remote.files if file.name in names_to_fetch),
     )  # fmt: skip
 
 
@@ -126,11 +126,11 @@ def verify_source(
     """Compare the files of a model that is here with their digests.
 
     Returns:
-        The damaged files, which were deleted, and the files whose digest is unknown: on a system
+        The corrupt files, which were deleted, and the files whose digest is unknown: on a system
         without symbolic links the cache does not record it.
     """
     paths = source_files(source)
-    damaged, unknown = [], []
+    corrupt, unknown = [], []
     counter = ByteCounter("check", sum(path.stat().st_size for path in paths), progress)
     for path in paths:
         digest = digest_of(path)
@@ -138,10 +138,10 @@ def verify_source(
             if not digest:
                 unknown.append(path)
             elif not has_digest(path, digest, counter.add):
-                damaged.append(path)
+                corrupt.append(path)
                 path.resolve().unlink()
         except OSError as error:
             raise ResourceError(
                 f"cannot read or delete {path}: {error.strerror or error}"
             ) from error
-    return damaged, unknown
+    return corrupt, unknown

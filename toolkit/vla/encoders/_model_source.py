@@ -32,7 +32,7 @@ _TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
-_TOKENIZER_NEEDED = ("tokenizer.json", "tokenizer_config.json", "config.json")
+_TOKENIZER_MAIN_FILES = ("tokenizer.json", "tokenizer_config.json", "config.json")
 _CONFIG_LIMIT_BYTES = 2**20
 
 
@@ -92,7 +92,7 @@ class ModelSource:
         if not isinstance(name, str) or not is_repository_name(name):
             return self
         return replace(
-            self, tokenizer=HubFiles(name, _TOKENIZER_NEEDED, _TOKENIZER_FILES)
+            self, tokenizer=HubFiles(name, _TOKENIZER_MAIN_FILES, _TOKENIZER_FILES)
         )  # fmt: skip
 
     def with_config(self, path: Path) -> ModelSource:
@@ -139,8 +139,8 @@ def tag_source(open_clip: Any, model: str, tag: str) -> ModelSource | None:
         UsageError: open_clip has no such model, or no such tag.
     """
     require_model(open_clip, model, tag)
-    cleaned = model.replace("/", "-")
-    location = str((open_clip.get_pretrained_cfg(cleaned, tag) or {}).get("hf_hub", ""))
+    architecture = model.replace("/", "-")
+    location = str((open_clip.get_pretrained_cfg(architecture, tag) or {}).get("hf_hub", ""))
     repository, _, file = location.rpartition("/")
     if not is_repository_name(repository):
         return None
@@ -152,10 +152,10 @@ def tag_source(open_clip: Any, model: str, tag: str) -> ModelSource | None:
         names = (file,)
     name = next(
         (n for n, p in PRESETS.items() if p.repository and (p.model, p.pretrained) == (model, tag)),
-        f"{cleaned}/{tag}",
+        f"{architecture}/{tag}",
     )
     source = ModelSource(name, HubFiles(repository, names, (CONFIG,)))
-    return source.with_tokenizer(open_clip.get_model_config(cleaned) or {})
+    return source.with_tokenizer(open_clip.get_model_config(architecture) or {})
 
 
 def architecture_names() -> list[str]:

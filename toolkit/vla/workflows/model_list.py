@@ -147,12 +147,12 @@ def _package_paths(classifier: str) -> tuple[Path | None, list[Path]]:
     return paths[0], paths
 
 
-def _other_entries(known: Iterable[str]) -> list[ModelEntry]:
+def _other_entries(presets: Iterable[str]) -> list[ModelEntry]:
     """Return the models of open_clip in the hub's cache that are no presets."""
     entries = []
     for folder in sorted(cache_folder().glob("models--*")):
         repository = folder.name.removeprefix("models--").replace("--", "/")
-        if repository in known:
+        if repository in presets:
             continue
         try:
             source = hub_source(f"hf-hub:{repository}")

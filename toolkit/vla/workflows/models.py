@@ -91,21 +91,21 @@ def fetch_model(
     if preset and not preset.repository:
         return _local_report(name)
     source = hub_model(name, progress)
-    wanted = revision
+    target = revision
     if revision is None:
         path = source.find()
         if path is not None:
-            damaged, unknown = verify_source(source, progress)
-            if not damaged and not unknown:
+            corrupt, unknown = verify_source(source, progress)
+            if not corrupt and not unknown:
                 return _report(source, "", 0)
-            wanted = revision_of(path)
-            if damaged:
-                names = ", ".join(file.name for file in damaged)
+            target = revision_of(path)
+            if corrupt:
+                names = ", ".join(file.name for file in corrupt)
                 message = f"{source.name}: {names} is damaged here and is downloaded again."
                 progress(Progress("fetch", message=message, level="warning"))
     where = f" in revision {revision}" if revision else ""
     require_reachable(f"the weights of {name}{where}", Hint("fetch_weights", model=source.name))
-    remotes, count = fetch_source(source, wanted or "main", progress)
+    remotes, count = fetch_source(source, target or "main", progress)
     if name.startswith("hf-hub:"):
         source = hub_source(name)
     return _report(source, remotes[0].licence, count)
