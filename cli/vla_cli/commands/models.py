@@ -232,11 +232,7 @@ def _print_fetch(report: FetchReport) -> None:
     if report.repository:
         licence = f", licence {report.licence}" if report.licence else ""
         print_line(f"  {report.repository}, revision {report.revision}{licence}")
-    folder = None
     for file in report.files:
-        if file.path.parent != folder:
-            folder = file.path.parent
-            print_line(f"  {folder}")
         _print_file(file.path.name, file.bytes, file.digest)
     print_line(f"next: vla extract PATH... --model {_for_extract(report.name)}")
 
