@@ -190,17 +190,31 @@ def test_a_newer_revision_without_weights_does_not_hide_an_older_one(hub):
     assert HubRepository(NAME).find((WEIGHTS,)) == old
 
 
-def test_without_symbolic_links(hub, monkeypatch):
-    def refuse(*arguments, **options):
-        raise OSError("no such privilege")
+def refuse(*arguments, **options):
+    raise OSError("no such privilege")
 
-    for names in (("symlink_to",), ("symlink_to", "hardlink_to")):
-        for name in names:
-            monkeypatch.setattr(_hub_cache.Path, name, refuse)
-        download([look_up(NAME, NAMES)])
-        path = HubRepository(NAME).find(NAMES)
-        assert path is not None and not path.is_symlink() and path.read_bytes() == CONTENT
-        assert digest_of(path) == ""
+
+def test_without_symbolic_links(hub, monkeypatch):
+    monkeypatch.setattr(_hub_cache.Path, "symlink_to", refuse)
+    download([look_up(NAME, NAMES)])
+    path = HubRepository(NAME).find(NAMES)
+    assert path is not None and not path.is_symlink() and path.read_bytes() == CONTENT
+    assert digest_of(path) == model_hub.sha256(CONTENT)
+
+
+def test_without_any_links(hub, monkeypatch):
+    for name in ("symlink_to", "hardlink_to"):
+        monkeypatch.setattr(_hub_cache.Path, name, refuse)
+    download([look_up(NAME, NAMES)])
+    path = HubRepository(NAME).find(NAMES)
+    assert path is not None and path.read_bytes() == CONTENT and digest_of(path) == ""
+    # As huggingface_hub leaves it on such a system: without the blob.
+    HubRepository(NAME).blob(model_hub.sha256(CONTENT)).unlink()
+    assert missing_bytes(look_up(NAME, NAMES)) == 0
+    path.write_bytes(CONTENT[:-1] + b"!")
+    assert missing_bytes(look_up(NAME, NAMES)) == 50_000
+    download([look_up(NAME, NAMES)])
+    assert path.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(

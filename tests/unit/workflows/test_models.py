@@ -10,6 +10,7 @@ import pytest
 import vla
 from support import model_hub
 from support.refusals import refused
+from vla.encoders import _hub_cache
 from vla.encoders._presets import PRESETS
 from vla.errors import EnvironmentUnfitError, MissingError, UsageError
 
@@ -68,8 +69,16 @@ def test_weights_that_are_here_are_verified_without_the_hub(hub):
     assert again.files == first.files and again.revision == first.revision
 
 
-def test_a_damaged_file_is_fetched_again_in_its_revision(hub):
+def refuse(*arguments, **options):
+    raise OSError("no such privilege")
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_damaged_file_is_fetched_again_in_its_revision(hub, has_links, monkeypatch):
+    if not has_links:
+        monkeypatch.setattr(_hub_cache.Path, "symlink_to", refuse)
     report = vla.fetch_model("balanced")
+    assert report.files[0].path.is_symlink() == has_links
     blob = report.files[0].path.resolve()
     blob.write_bytes(CONTENT[:-1] + b"!")
     hub.add(REPOSITORY, {WEIGHTS: b"newer" * 1000, CONFIG: SMALL})

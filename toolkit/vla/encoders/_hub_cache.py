@@ -146,8 +146,11 @@ def revision_of(path: Path) -> str:
 def digest_of(path: Path) -> str:
     """Return the digest that the cache has for a file in a snapshot; empty if that is unknown."""
     target = Path(os.path.realpath(path))
-    is_blob = target.parent.name == "blobs" and DIGEST.fullmatch(target.name)
-    return target.name if is_blob else ""
+    if target.parent.name != "blobs":  # no symbolic link, but perhaps a hard link
+        with suppress(OSError):
+            blobs = (path.parents[2] / "blobs").iterdir()
+            target = next((blob for blob in blobs if blob.samefile(path)), target)
+    return target.name if DIGEST.fullmatch(target.name) else ""
 
 
 def has_digest(

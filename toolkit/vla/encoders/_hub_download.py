@@ -91,12 +91,20 @@ def missing_bytes(remote: RemoteFiles) -> int:
     """Return the number of bytes that `download` would transfer."""
     repository = HubRepository(remote.repository)
     count = 0
-    for digest, size in {file.digest: file.size for file in remote.files}.items():
-        if not repository.blob(digest).is_file():
-            partial = repository.partial(digest)
+    for file in {file.digest: file for file in remote.files}.values():
+        if not _is_here(repository, remote.revision, file):
+            partial = repository.partial(file.digest)
             done = partial.stat().st_size if partial.is_file() else 0
-            count += size - done if done <= size else size
+            count += file.size - done if done <= file.size else file.size
     return count
+
+
+def _is_here(repository: HubRepository, revision: str, file: RemoteFile) -> bool:
+    """Return whether a file is in the cache: as a blob, or without one, where links are missing."""
+    if repository.blob(file.digest).is_file():
+        return True
+    path = repository.snapshot(revision) / file.name
+    return path.is_file() and path.stat().st_size == file.size and has_digest(path, file.digest)
 
 
 def download(
@@ -121,10 +129,11 @@ def download(
     for remote in remotes:
         repository = HubRepository(remote.repository)
         for file in remote.files:
-            if not repository.blob(file.digest).is_file():
+            if not _is_here(repository, remote.revision, file):
                 _download_file(remote, file, repository, counter, progress)
         for file in remote.files:
-            repository.link(remote.revision, file.name, file.digest)
+            if repository.blob(file.digest).is_file():
+                repository.link(remote.revision, file.name, file.digest)
         if is_used:
             repository.use(remote.revision)
 

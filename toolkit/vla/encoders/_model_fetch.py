@@ -139,7 +139,8 @@ def verify_source(
                 unknown.append(path)
             elif not has_digest(path, digest, counter.add):
                 corrupt.append(path)
-                path.resolve().unlink()
+                for name in (path.parents[2] / "blobs" / digest, path):
+                    name.unlink(missing_ok=True)
         except OSError as error:
             raise ResourceError(
                 f"cannot read or delete {path}: {error.strerror or error}"
