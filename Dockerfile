@@ -18,10 +18,10 @@ RUN pip install --no-cache-dir /wheel/*.whl && rm -r /wheel
 # Volumes get the owner of these folders. A folder of the host must be writable by user 1000, or pass `--user`.
 RUN useradd --uid 1000 --create-home vla && install -d -o vla -g vla /data /models
 USER vla
-ENV HF_HOME=/models
-RUN vla doctor --device cpu
 # The workspace is .vla/ of this folder; weights are kept in /models.
 WORKDIR /data
+ENV HF_HOME=/models
+RUN vla doctor --device cpu
 VOLUME ["/data", "/models"]
 # For long extractions and for containers that are kept: the command starts, so Python and the packages are intact.
 HEALTHCHECK --interval=5m --timeout=30s --start-period=10s CMD ["vla", "--version"]

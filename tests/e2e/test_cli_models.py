@@ -37,6 +37,7 @@ def machine(tmp_path):
         yield hub, run
 
 
+@pytest.mark.install
 def test_from_the_hub_to_a_machine_without_network(machine, tmp_path):
     hub, run = machine
     table = run("models")

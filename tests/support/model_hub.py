@@ -157,7 +157,7 @@ def running():
 @contextmanager
 def hub_of(folder, monkeypatch):
     """Yield the state of a server that huggingface_hub takes for the hub, with its cache in `folder`."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     for name in ("https_proxy", "all_proxy", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -166,6 +166,7 @@ def hub_of(folder, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
         monkeypatch.setattr(constants, "ENDPOINT", address)
         template = address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        for module in (constants, file_download):  # older versions have a copy
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield hub

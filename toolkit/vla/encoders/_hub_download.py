@@ -197,7 +197,19 @@ def _transfer(
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
     target = _BoundedFile(handle, file, counter)
     with quiet_hub(), hub_errors(remote.repository, lambda: (file.name, handle.tell(), file.size)):
-        http_get(url, target, resume_size=start, headers=headers, expected_size=file.size)  # type: ignore[arg-type]
+        try:
+            http_get(url, target, resume_size=start, headers=headers, expected_size=file.size)  # type: ignore[arg-type]
+        except _OversizedError:
+            target.seek(0)
+            target.truncate(0)
+            if start == 0:
+                raise
+            # The hub ignored the range, which older versions of huggingface_hub do not notice.
+            http_get(url, target, headers=headers, expected_size=file.size)  # type: ignore[arg-type]
+
+
+class _OversizedError(EnvironmentUnfitError):
+    """The hub sends more than the size of the file."""
 
 
 class _BoundedFile:
@@ -209,7 +221,7 @@ class _BoundedFile:
     def write(self, content: bytes) -> int:
         """Append `content`."""
         if self._handle.tell() + len(content) > self._file.size:
-            raise EnvironmentUnfitError(
+            raise _OversizedError(
                 f"the hub sends more than the {self._file.size} bytes of {self._file.name}",
                 hint=FETCH_AGAIN,
             )
