@@ -202,14 +202,14 @@ def _print_open_clip(entries: list[OpenClipEntry]) -> None:
             entry.name,
             "needs " + ", ".join(entry.missing_packages) if entry.missing_packages else "yes",
             "yes" if entry.path else "no",
-            entry.repository or "(another address)",
         )
         for entry in entries
     ]
-    print_table(("model/tag", "runs here", "here", "repository on the hub"), rows)
+    print_table(("model/tag", "runs here", "here"), rows)
     count = sum(not entry.missing_packages for entry in entries)
     total = plural(len(entries), "model")
     print_message(f"{count} of {total} run with the packages that are installed.")
+    print_message("Licences differ: `vla models fetch` prints that of a model.")
     print_message(
         "next: vla models fetch MODEL/TAG, then vla extract PATH... --model MODEL --pretrained TAG"
     )

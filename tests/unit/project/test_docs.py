@@ -144,7 +144,7 @@ def test_options_that_are_named_exist(path):
                 f"{relative(path)}: vla {words[1]} has no {option}"
             )
     if (ROOT / "docs" / "guides") in path.parents or path.name in ("concepts.md", "quickstart.md"):
-        others = {"--force-reinstall", "--index-url", "--nproc_per_node"}
+        others = {"--force-reinstall", "--index-url", "--nproc_per_node", "--torch-backend"}
         for option in re.findall(r"`(--[a-z-]+)", text):
             assert option in every | others, f"{relative(path)}: no command has {option}"
 

@@ -182,7 +182,7 @@ def require_small_directory(stream: BinaryIO, file: Path) -> None:
             raise invalid_pack(file, "its directory is damaged")
         count, length = struct.unpack("<QQ", tail[32:48])
     if count > _MAX_FILES or length > _DIRECTORY_LIMIT_BYTES:
-        raise invalid_pack(file, f"it has {count} files, more than a pack")
+        raise invalid_pack(file, f"its directory has {count} files and {length} bytes, too many")
 
 
 def invalid_pack(file: Path, reason: str) -> FormatError:
