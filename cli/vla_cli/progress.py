@@ -17,7 +17,8 @@ from vla_cli.formatting import escape, format_time, stderr_console, write_messag
 _LABELS = {
     "extract": "extracting", "captions": "captions", "train": "training", "index": "indexing", "render": "rendering",
     "verify": "verifying", "look": "scanning", "import": "importing", "export": "exporting", "measure": "measuring",
-    "search": "searching", "evaluate": "evaluating",
+    "search": "searching", "evaluate": "evaluating", "fetch": "MB fetched", "check": "MB checked", "pack": "MB packed",
+    "unpack": "MB written",
 }  # fmt: skip
 _LABEL_WIDTH = 10
 _ETA_WIDTH = 8

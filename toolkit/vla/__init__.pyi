@@ -68,6 +68,17 @@ from vla.workflows.maintenance import gc as gc
 from vla.workflows.maintenance import info as info
 from vla.workflows.maintenance import list_videos as list_videos
 from vla.workflows.maintenance import remove as remove
+from vla.workflows.model_archive import PackFile as PackFile
+from vla.workflows.model_list import ModelEntry as ModelEntry
+from vla.workflows.model_list import OpenClipEntry as OpenClipEntry
+from vla.workflows.model_list import list_models as list_models
+from vla.workflows.model_list import list_open_clip as list_open_clip
+from vla.workflows.model_pack import PackReport as PackReport
+from vla.workflows.model_pack import pack_models as pack_models
+from vla.workflows.model_pack import unpack_models as unpack_models
+from vla.workflows.models import FetchedFile as FetchedFile
+from vla.workflows.models import FetchReport as FetchReport
+from vla.workflows.models import fetch_model as fetch_model
 from vla.workflows.open_workspace import OpenWorkspace as OpenWorkspace
 from vla.workflows.open_workspace import open_workspace as open_workspace
 from vla.workflows.search import search as search

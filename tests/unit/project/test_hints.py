@@ -17,7 +17,7 @@ from vla_cli import main
 from vla_cli.formatting import escape
 from vla_cli.hints import WORDINGS, hint_text, inline_hints, with_hint
 
-COMMANDS = sorted({command.name for command in main.app.registered_commands})
+COMMANDS = sorted(main.typer.main.get_command(main.app).commands)
 SPEAKS_OF_THE_CLI = re.compile(rf"--[a-z]|\bvla (?:{'|'.join(COMMANDS)})\b")
 ROOT = Path(vla.__file__).parent
 LIBRARY = {
@@ -121,7 +121,8 @@ def test_words_are_in_order_and_name_commands_that_there_are():
 
 
 def test_options_in_words_are_options_of_a_command():
-    commands = main.typer.main.get_command(main.app).commands.values()
+    commands = list(main.typer.main.get_command(main.app).commands.values())
+    commands += [inner for c in commands for inner in getattr(c, "commands", {}).values()]
     options = {
         name for command in commands for parameter in command.params for name in parameter.opts
     }

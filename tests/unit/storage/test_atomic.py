@@ -335,7 +335,7 @@ def _written(path, content):
      (3e15, "3000 TB")],
 )  # fmt: skip
 def test_format_bytes(count, words):
-    assert atomic._format_bytes(count) == words
+    assert atomic.format_bytes(count) == words
 
 
 def test_works_without_posix_calls(tmp_path):

@@ -105,3 +105,8 @@ SENTENCE_TOKENIZER = PackageFile(
     "model/tokenizer.json",
     "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 )
+
+
+def preset_files(classifier: str) -> tuple[PackageFile, ...]:
+    """Return the files of the encoder `conse` with a classifier, its weights first."""
+    return CLASSIFIER_WEIGHTS[classifier], SENTENCE_WEIGHTS, SENTENCE_TOKENIZER

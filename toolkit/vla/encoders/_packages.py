@@ -11,17 +11,25 @@ from vla.errors import EnvironmentUnfitError
 from vla.registry import pip_line
 
 
-def require_packages(open_clip: Any, name: str) -> None:
+def require_packages(open_clip: Any, name: str, location: str = "") -> None:
     """Raise EnvironmentUnfitError if the model `name` needs a package that is not installed.
 
-    The configuration of the model lists them. For `hf-hub:` names it is one small file that
-    open_clip downloads.
+    The configuration of the model lists them.
+
+    Args:
+        open_clip: the module.
+        name: name of the model, for messages.
+        location: name under which open_clip finds its configuration; empty if that is `name`.
     """
+    location = location or name
     config: Mapping[str, Any] = {}
     with suppress(
         OSError, ValueError, RuntimeError, KeyError
     ):  # loading the model reports the error
-        config = open_clip.get_model_config(name if ":" in name else name.replace("/", "-")) or {}
+        config = (
+            open_clip.get_model_config(location if ":" in location else location.replace("/", "-"))
+            or {}
+        )
     for module, purpose in required_modules(name, config).items():
         if find_spec(module) is None:
             raise _missing_package(name, module, purpose)

@@ -55,6 +55,9 @@ class Encoder(TextEncoder, Protocol):
     If its text half can be loaded separately, it also has `describe_text_tower()`, which returns a
     JSON object or None, and a static `load_text_tower(record, device, dtype)` that returns a
     `TextEncoder` with the same bits, or None.
+
+    If its weights can be downloaded before it is built, it has a static
+    `fetch_weights(model, pretrained, progress)`, which reports what it downloads.
     """
 
     identity: EncoderIdentity

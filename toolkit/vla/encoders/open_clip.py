@@ -21,6 +21,7 @@ from vla.encoders._device import (
     one_core_per_call,
     useful_threads,
 )
+from vla.encoders._embedded_model import EMBEDDED as _EMBEDDED
 from vla.encoders._open_clip_import import import_open_clip
 from vla.encoders._packages import name_missing_packages
 from vla.encoders._preprocess import Preprocess
@@ -29,11 +30,11 @@ from vla.encoders._reparameterize import choose_memory_format, reparameterize
 from vla.encoders._text_encoder import TextEncoderBase
 from vla.encoders._text_tower import TextTower, describe_text_tower
 from vla.encoders._tokenizer import read_vocabulary
-from vla.encoders._weights import load_network, weights_file
+from vla.encoders._weights import fetch_weights, load_network, local_name, weights_file
 from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import CacheError, MissingError
+from vla.progress import ProgressCallback
 
-_EMBEDDED = Path(__file__).parent / "_embedded"
 _VOCABULARY = "bpe.txt.gz"
 
 
@@ -51,6 +52,7 @@ class Encoder(TextEncoderBase):
     Raises:
         EnvironmentUnfitError: torch and torchvision do not match, the device is missing, or weights
             cannot be downloaded.
+        ResourceError: the disk is too small for the weights.
         UsageError: there is no such model or tag.
         MissingError: the folder of a `local-dir:` is not a saved open_clip model.
     """
@@ -85,6 +87,18 @@ class Encoder(TextEncoderBase):
             "open_clip", _portable_name(model, name, tag), weights, str(self._preprocess), dim
         )
         self._source = name, tag
+
+    @staticmethod
+    def fetch_weights(model: str, pretrained: str, progress: ProgressCallback) -> None:
+        """Download the weights of a model if they are not here.
+
+        Raises:
+            EnvironmentUnfitError: the hub cannot be reached.
+            ResourceError: the disk is too small.
+        """
+        open_clip = import_open_clip()
+        with _QuietLogging():
+            fetch_weights(open_clip, *_resolve(model or DEFAULT, pretrained), progress)
 
     @property
     def max_concurrency(self) -> int:
@@ -128,7 +142,10 @@ class Encoder(TextEncoderBase):
         open_clip = import_open_clip()
         name, tag = self._source
         with _QuietLogging():
-            config = open_clip.get_model_config(name.replace("/", "-") if ":" not in name else name)
+            location = local_name(name)
+            config = open_clip.get_model_config(
+                location if ":" in location else location.replace("/", "-")
+            )
             file = weights_file(open_clip, name, tag)
         text_cfg = config["text_cfg"]
         tokenizer_options = dict(text_cfg.get("tokenizer_kwargs") or {})
@@ -178,6 +195,11 @@ def _tokenizer(open_clip: Any, name: str) -> Any:
         # A configuration names its vocabulary relative to the current folder; pass the full path.
         read_vocabulary(folder / _VOCABULARY)  # open_clip unpacks a file of any size
         return open_clip.get_tokenizer(name, bpe_path=str(folder / _VOCABULARY))
+    location = local_name(name)
+    if location != name:
+        text = (open_clip.get_model_config(location) or {}).get("text_cfg") or {}
+        # A tokenizer of the hub has a repository of its own, which the folder does not contain.
+        name = name if text.get("hf_tokenizer_name") else location
     return open_clip.get_tokenizer(name)
 
 

@@ -247,20 +247,21 @@ def _sync_folder(folder: Path) -> None:
 def _resource_error(path: Path, size: int, error: OSError) -> ResourceError:
     if error.errno not in _FULL:
         return ResourceError(f"cannot write {path}: {error.strerror or error}")
-    need = f"{_format_bytes(size)} needed" if size else "no file can be created"
+    need = f"{format_bytes(size)} needed" if size else "no file can be created"
     if error.errno == errno.EFBIG:
         return ResourceError(
             f"cannot write {path}: {need}, more than the file size limit (ulimit -f)"
         )
     try:
-        free = f"{_format_bytes(shutil.disk_usage(path.parent).free)} free"
+        free = f"{format_bytes(shutil.disk_usage(path.parent).free)} free"
     except OSError:
         free = "the disk is full"
     quota = " (a disk quota may be exhausted)" if error.errno == _EDQUOT != errno.ENOSPC else ""
     return ResourceError(f"cannot write {path}: {need}, {free}{quota}. Completed work is kept")
 
 
-def _format_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
+    """Return a size for messages, e.g. `1.8 GB`."""
     units = ["bytes", "kB", "MB", "GB", "TB"]
     while count >= 1000 and len(units) > 1:
         count, units = count / 1000, units[1:]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from vla.errors import UsageError, VlaError
 
@@ -15,6 +18,48 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+@contextmanager
+def open_regular(
+    path: Path, error: type[VlaError] = UsageError, what: str = "file"
+) -> Iterator[BinaryIO]:
+    """Open a regular file for reading, without ever waiting for a pipe or a device.
+
+    Args:
+        path: the file; links are followed.
+        error: class of the error to raise.
+        what: kind of the file in messages, e.g. `captions file`.
+
+    Raises:
+        VlaError: of the class `error`. The file is missing, unreadable or not regular.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe without a writer would block for ever.
+        handle = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
+    except FileNotFoundError as fault:
+        raise error(f"there is no file {path}") from fault
+    except IsADirectoryError as fault:
+        raise error(f"{path} is a folder, not a regular file: pass a {what}") from fault
+    except (OSError, ValueError) as fault:
+        raise error(
+            f"{path} cannot be opened: {getattr(fault, 'strerror', None) or fault}"
+        ) from fault
+    try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else _KINDS.get(stat.S_IFMT(mode), "special")
+            raise error(f"{path} is {kind}, not a regular file: pass a {what}")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            yield file
+    except VlaError:
+        raise  # some are OSErrors, too
+    except OSError as fault:
+        raise error(f"{path} cannot be read: {fault.strerror or fault}") from fault
+    finally:
+        os.close(handle)
 
 
 def read_regular(
@@ -34,40 +79,14 @@ def read_regular(
     Raises:
         VlaError: of the class `error`. The file is missing, unreadable, not regular, or too large.
     """
-    try:
-        # O_NONBLOCK: opening a pipe without a writer would block for ever.
-        handle = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
-    except FileNotFoundError as fault:
-        raise error(f"there is no file {path}") from fault
-    except IsADirectoryError as fault:
-        raise error(f"{path} is a folder, not a regular file: pass a {what}") from fault
-    except (OSError, ValueError) as fault:
-        raise error(
-            f"{path} cannot be opened: {getattr(fault, 'strerror', None) or fault}"
-        ) from fault
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            kind = (
-                "a folder"
-                if stat.S_ISDIR(status.st_mode)
-                else _KINDS.get(stat.S_IFMT(status.st_mode), "special")
-            )
-            raise error(f"{path} is {kind}, not a regular file: pass a {what}")
-        if status.st_size > limit_bytes:
+    with open_regular(path, error, what) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit_bytes:
             raise error(
-                f"{path} has {status.st_size} bytes, more than the {limit_bytes} allowed for a "
-                f"{what}"
+                f"{path} has {size} bytes, more than the {limit_bytes} allowed for a {what}"
             )
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            # One byte more than the limit: a file may grow, and files of /proc report size 0.
-            content = file.read(limit_bytes + 1)
-    except OSError as fault:
-        raise error(f"{path} cannot be read: {fault.strerror or fault}") from fault
-    finally:
-        os.close(handle)
+        # One byte more than the limit: a file may grow, and files of /proc report size 0.
+        content = file.read(limit_bytes + 1)
     if len(content) > limit_bytes:
         raise error(f"{path} has more than the {limit_bytes} bytes allowed for a {what}")
     return content

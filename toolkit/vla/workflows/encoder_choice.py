@@ -18,6 +18,7 @@ from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import CacheError, MissingError, ResourceError, SpecMismatchError, UsageError
 from vla.features import TextFeatures
 from vla.hints import Hint
+from vla.progress import ProgressCallback, silent
 from vla.sampling import Sampling
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
@@ -63,12 +64,18 @@ UNCHANGED = EncoderChoice()
 
 
 def encoder_and_cache(
-    workspace: Workspace, choice: EncoderChoice, switch: bool, *, create: bool = True
+    workspace: Workspace,
+    choice: EncoderChoice,
+    switch: bool,
+    *,
+    create: bool = True,
+    progress: ProgressCallback = silent,
 ) -> tuple[Encoder, FeatureCache]:
     """Return the chosen encoder, or the previous one, with its cache; another encoder than before
     needs `switch`.
 
-    With `create=False` nothing is written: a new cache is returned empty.
+    With `create=False` nothing is written in the workspace: a new cache is returned empty. Weights
+    that are not on this machine are downloaded, which `progress` reports.
     """
     try:
         active: FeatureCache | None = active_cache(workspace.caches)
@@ -88,6 +95,9 @@ def encoder_and_cache(
         choice.sampling or (active.spec.sampling if active else DEFAULT_SAMPLING)
     )
     options = {"model": source.model} if source.model else {}
+    plugin = encoders.get(source.encoder)
+    if hasattr(plugin, "fetch_weights"):
+        plugin.fetch_weights(source.model, source.pretrained, progress)
     encoder: Encoder = encoders.build(
         source.encoder,
         options,

@@ -82,7 +82,7 @@ def estimate(
     ws = Workspace.choose(workspace)
     files = discover_videos(paths)
     progress(Progress("load", message="loading the encoder"))
-    _, cache = encoder_and_cache(ws, choice, switch, create=False)
+    _, cache = encoder_and_cache(ws, choice, switch, create=False, progress=progress)
     plan = make_plan(
         cache, files.paths, ws, retry_failed=retry_failed, overwrite=overwrite, progress=progress
     )

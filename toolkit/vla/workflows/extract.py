@@ -91,12 +91,12 @@ def extract(
     ws = Workspace.choose(workspace)
     if not files.paths and not sources and not ws.caches.is_dir():
         # Nothing to extract and no workspace: only validate the options.
-        _, cache = encoder_and_cache(ws, choice, switch, create=False)
+        _, cache = encoder_and_cache(ws, choice, switch, create=False, progress=progress)
         open_decoder(decoder, [], Sampling.parse(cache.spec.sampling), progress).close()
         return ExtractReport(omissions=omissions)
     ws = Workspace.open_or_create(workspace)
     progress(Progress("load", message="loading the encoder"))
-    encoder, cache = encoder_and_cache(ws, choice, switch)
+    encoder, cache = encoder_and_cache(ws, choice, switch, progress=progress)
     with ws.lock(progress):
         set_active_cache(ws.caches, cache)
         digests_before = content_digests(cache)
