@@ -75,7 +75,7 @@ def extract(
             "--dry-run", "-n", help="Count videos, frames and bytes without writing anything."
         ),
     ] = False,
-    switch: Annotated[
+    change_encoder: Annotated[
         bool,
         typer.Option(
             "--change-encoder",
@@ -116,8 +116,8 @@ def extract(
     if dry_run:
         with progress_bars(quiet) as progress:
             estimate = vla.estimate(
-                paths, workspace=workspace, choice=choice, decoder=decoder, switch=switch, retry_failed=retry_failed,
-                overwrite=overwrite, progress=progress,
+                paths, workspace=workspace, choice=choice, decoder=decoder, change_encoder=change_encoder,
+                retry_failed=retry_failed, overwrite=overwrite, progress=progress,
             )  # fmt: skip
         if as_json:
             print_json(estimate.to_json())
@@ -126,7 +126,8 @@ def extract(
         return
     with progress_bars(quiet) as progress:
         report = vla.extract(
-            paths, captions=captions, workspace=workspace, choice=choice, decoder=decoder, sidecars=sidecars, switch=switch,
+            paths, captions=captions, workspace=workspace, choice=choice, decoder=decoder, sidecars=sidecars,
+            change_encoder=change_encoder,
             columns=o.columns(video_column, caption_column, start_column, end_column, split_column), format=format,
             retry_failed=retry_failed, overwrite=overwrite, workers=workers, progress=progress,
         )  # fmt: skip

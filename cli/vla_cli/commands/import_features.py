@@ -175,7 +175,7 @@ def import_features(
             rich_help_panel=_TEXTS,
         ),
     ] = None,
-    switch: Annotated[
+    change_encoder: Annotated[
         bool,
         typer.Option(
             "--change-encoder",
@@ -207,7 +207,7 @@ def import_features(
             paths or (), model=model, key=key, times_key=times_key, strip=strip, fps=fps, stride=stride, video_fps=video_fps,
             clip_length=clip_length, duration=duration, durations=durations, texts=texts, texts_key=texts_key,
             vectors_key=vectors_key, encoder_model=encoder_model, pretrained=pretrained, encoder=encoder,
-            workspace=workspace, switch=switch, overwrite=overwrite, dry_run=dry_run, progress=progress,
+            workspace=workspace, change_encoder=change_encoder, overwrite=overwrite, dry_run=dry_run, progress=progress,
         )  # fmt: skip
     if as_json:
         rows = [{k: r.to_json()[k] for k in _FIELDS} for r in report.receipts]

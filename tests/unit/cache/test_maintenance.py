@@ -89,7 +89,7 @@ def test_gc_keeps_features_of_other_encoders_by_default(place):
         workspace=place.root,
         choice=vla.EncoderChoice(encoder="toy", model="9"),
         decoder="pyav",
-        switch=True,
+        change_encoder=True,
     )
     assert vla.info(workspace=place.root)["features"]["other_caches"] == 1
     assert vla.gc(workspace=place.root) == (0, 0)

@@ -177,7 +177,7 @@ def test_runs_of_other_features_are_not_asked(trained):
         [root / "videos"],
         workspace=root,
         choice=vla.EncoderChoice(encoder="toy", model="24"),
-        switch=True,
+        change_encoder=True,
         workers=1,
     )
     with pytest.raises(MissingError, match="no run has a head for this kind of question"):

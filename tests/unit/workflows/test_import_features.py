@@ -390,9 +390,9 @@ def test_spaces_with_two_names_never_mix(folder):
     assert error.value.hint == vla.Hint("switch_to_imported")
     with pytest.raises(SpecMismatchError, match="sampling: 'fps=2' in this workspace, 'fps=1'"):
         imported(fps=1)
-    imported(model="other", switch=True)
+    imported(model="other", change_encoder=True)
     assert load(folder).spec.model == "other"
-    imported(switch=True)
+    imported(change_encoder=True)
     assert len(load(folder).video_ids()) == 4
 
 
@@ -400,7 +400,7 @@ def test_extracted_and_imported_features_never_mix(toy_workspace, tmp_path):
     np.save(tmp_path / "a.npy", array(dim=48))
     with pytest.raises(SpecMismatchError, match="encoder: 'toy' in this workspace, 'imported'"):
         imported(tmp_path / "a.npy", workspace=tmp_path)
-    imported(tmp_path / "a.npy", workspace=tmp_path, switch=True)
+    imported(tmp_path / "a.npy", workspace=tmp_path, change_encoder=True)
     with refused(
         SpecMismatchError, "leave_imported", r"features of this workspace were imported \('m'\)"
     ):
@@ -411,7 +411,7 @@ def test_extracted_and_imported_features_never_mix(toy_workspace, tmp_path):
         [tmp_path / "videos"],
         workspace=tmp_path,
         choice=vla.EncoderChoice(encoder="toy"),
-        switch=True,
+        change_encoder=True,
     )
     assert load(tmp_path).spec.encoder == "toy"
 

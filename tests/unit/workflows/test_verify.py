@@ -128,7 +128,7 @@ def test_lists_damage_in_all_caches(full):
         [full.root / "videos"],
         workspace=full.root,
         choice=vla.EncoderChoice("9", encoder="toy"),
-        switch=True,
+        change_encoder=True,
         workers=1,
     )
     for cache in full.caches.glob("*/"):

@@ -111,7 +111,7 @@ def compare(
     turn with all its queries. With one query for each video, it is that of the paired t test. A
     percentile bootstrap is too narrow with few videos.
     """
-    num_videos = {k: len(np.unique(of_task.videos)) for k, of_task in ours.items()}
+    num_videos = {k: len(set(of_task.videos.tolist())) for k, of_task in ours.items()}
     large = {k: of_task for k, of_task in ours.items() if num_videos[k] >= MIN_VIDEOS}
     gains = _jackknife(large or ours, frozen)
     if not gains:

@@ -66,13 +66,13 @@ UNCHANGED = EncoderChoice()
 def encoder_and_cache(
     workspace: Workspace,
     choice: EncoderChoice,
-    switch: bool,
+    change_encoder: bool,
     *,
     create: bool = True,
     progress: ProgressCallback = silent,
 ) -> tuple[Encoder, FeatureCache]:
     """Return the chosen encoder, or the previous one, with its cache; another encoder than before
-    needs `switch`.
+    needs `change_encoder`.
 
     With `create=False` nothing is written in the workspace: a new cache is returned empty. Weights
     that are not on this machine are downloaded, which `progress` reports.
@@ -82,7 +82,7 @@ def encoder_and_cache(
     except MissingError:
         active = None
     if active is not None and active.spec.is_imported:
-        if not switch:
+        if not change_encoder:
             raise SpecMismatchError(
                 f"the features of this workspace were imported ({active.spec.model!r}), and what "
                 f"is extracted is never of the "
@@ -106,7 +106,7 @@ def encoder_and_cache(
         dtype=choice.dtype,
     )
     spec = encoder.identity.spec(str(sampling))
-    if active is not None and not switch:
+    if active is not None and not change_encoder:
         active.spec.require_same(
             spec,
             "this workspace",

@@ -65,7 +65,7 @@ def estimate(
     workspace: Path | None = None,
     choice: EncoderChoice = UNCHANGED,
     decoder: str | None = None,
-    switch: bool = False,
+    change_encoder: bool = False,
     retry_failed: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback = silent,
@@ -75,14 +75,14 @@ def estimate(
 
     Raises:
         UsageError: a path matches nothing.
-        SpecMismatchError: the workspace contains features of another encoder, and `switch` is
-            False.
+        SpecMismatchError: the workspace contains features of another encoder, and
+            `change_encoder` is False.
     """
     choice = override_fields(choice, fields)
     ws = Workspace.choose(workspace)
     files = discover_videos(paths)
     progress(Progress("load", message="loading the encoder"))
-    _, cache = encoder_and_cache(ws, choice, switch, create=False, progress=progress)
+    _, cache = encoder_and_cache(ws, choice, change_encoder, create=False, progress=progress)
     plan = make_plan(
         cache, files.paths, ws, retry_failed=retry_failed, overwrite=overwrite, progress=progress
     )

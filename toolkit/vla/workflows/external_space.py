@@ -36,7 +36,7 @@ def space_name(model: str | None, active: FeatureCache | None) -> str:
 
 
 def active_space(
-    name: str, timing: Timing, active: FeatureCache | None, switch: bool, has_paths: bool
+    name: str, timing: Timing, active: FeatureCache | None, change_encoder: bool, has_paths: bool
 ) -> FeatureSpec | None:
     """Return the active space of the workspace, if it is the requested one.
 
@@ -44,7 +44,7 @@ def active_space(
         UsageError: it is not, and there are no files to detect a space from.
     """
     if active is not None and active.spec.is_imported and active.spec.model == name:
-        if not has_paths or (active.spec.sampling == timing.sampling and not switch):
+        if not has_paths or (active.spec.sampling == timing.sampling and not change_encoder):
             return active.spec
     if not has_paths:
         raise UsageError(

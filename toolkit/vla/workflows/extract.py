@@ -40,7 +40,7 @@ def extract(
     choice: EncoderChoice = UNCHANGED,
     decoder: str | None = None,
     sidecars: bool = True,
-    switch: bool = False,
+    change_encoder: bool = False,
     retry_failed: bool = False,
     overwrite: bool = False,
     workers: int | None = None,
@@ -62,7 +62,7 @@ def extract(
         decoder: plug-in name; None means `isolated`, if the system supports it; `fastest` measures
             all decoders.
         sidecars: also read captions beside the videos (`x.srt`, `x.vtt`, `x.txt`, `x.json`).
-        switch: change the encoder of the workspace; the old features are kept.
+        change_encoder: change the encoder of the workspace; the old features are kept.
         retry_failed: retry videos that failed or are partial.
         overwrite: extract everything again.
         workers: number of decoding threads; None means one per core.
@@ -75,8 +75,8 @@ def extract(
     Raises:
         UsageError: a path matches nothing.
         AnnotationError: the captions file is invalid; nothing was extracted.
-        SpecMismatchError: the workspace contains features of another encoder, and `switch` is
-            False.
+        SpecMismatchError: the workspace contains features of another encoder, and
+            `change_encoder` is False.
         ResourceError: a path cannot be read, the disk is full, or resources for decoding are
             exhausted.
         EnvironmentUnfitError: the decoder does not work on this machine; finished videos are kept.
@@ -91,12 +91,12 @@ def extract(
     ws = Workspace.choose(workspace)
     if not files.paths and not sources and not ws.caches.is_dir():
         # Nothing to extract and no workspace: only validate the options.
-        _, cache = encoder_and_cache(ws, choice, switch, create=False, progress=progress)
+        _, cache = encoder_and_cache(ws, choice, change_encoder, create=False, progress=progress)
         open_decoder(decoder, [], Sampling.parse(cache.spec.sampling), progress).close()
         return ExtractReport(omissions=omissions)
     ws = Workspace.open_or_create(workspace)
     progress(Progress("load", message="loading the encoder"))
-    encoder, cache = encoder_and_cache(ws, choice, switch, progress=progress)
+    encoder, cache = encoder_and_cache(ws, choice, change_encoder, progress=progress)
     with ws.lock(progress):
         set_active_cache(ws.caches, cache)
         digests_before = content_digests(cache)

@@ -82,7 +82,7 @@ def import_features(
     pretrained: str | None = None,
     encoder: str | None = None,
     workspace: Path | None = None,
-    switch: bool = False,
+    change_encoder: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     progress: ProgressCallback = silent,
@@ -113,7 +113,7 @@ def import_features(
         pretrained: tag or file of its weights.
         encoder: plug-in name for `encoder_model`; if None, that of a preset, else `open_clip`.
         workspace: as for `extract`.
-        switch: change the features of the workspace to these; the old ones are kept.
+        change_encoder: change the features of the workspace to these; the old ones are kept.
         overwrite: read all files again.
         dry_run: read and check everything, but write nothing.
         progress: called for each video.
@@ -122,7 +122,7 @@ def import_features(
         UsageError: nothing to import, no name of the space, no or two timing rules, or a video
             occurs twice.
         FormatError: the file of texts is invalid; nothing was imported.
-        SpecMismatchError: the workspace contains other features, and `switch` is False.
+        SpecMismatchError: the workspace contains other features, and `change_encoder` is False.
     """
     start = time.monotonic()
     paths_list = list(paths)
@@ -145,12 +145,12 @@ def import_features(
     report = ImportFeaturesReport()
     for file in files:
         report.omissions.merge(file.omissions)
-    spec = active_space(name, timing, active, switch, bool(paths_list))
+    spec = active_space(name, timing, active, change_encoder, bool(paths_list))
     if spec is None:
         spec, report.receipts = detect_space(name, files)
     if spec is None:
         return report
-    if active is not None and not switch:
+    if active is not None and not change_encoder:
         active.spec.require_same(
             spec,
             "this workspace",
