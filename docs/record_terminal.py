@@ -64,7 +64,7 @@ def main() -> None:
     console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True)
     for number, command in enumerate(sys.argv[2:]):
         console.print(Text(("\n" if number else "") + f"$ {command}", style="bold green"))
-        console.print(Text.from_ansi(run(command)), end="", soft_wrap=True)
+        console.print(Text.from_ansi(run(command)), end="")
     picture = console.export_svg(title="vla")
     # The fonts would be fetched from a server; the picture falls back to a font of the system.
     picture = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
