@@ -84,7 +84,7 @@ def contact_sheet(
         y = _MARGIN + _TITLE + 12 + number * (_SMALL + 6)
         draw.text((_MARGIN, y), line, _GREY, load_font(_SMALL))
     for number, heading in enumerate(headings):
-        draw.text((sheet.column_left(number), top), heading, _INK, load_font(_TEXT))
+        draw.text((sheet.column_x(number), top), heading, _INK, load_font(_TEXT))
     for number, row in enumerate(rows):
         _draw_row(image, draw, sheet, row, top + head + number * sheet.row_height)
     buffer = io.BytesIO()
@@ -110,7 +110,7 @@ class _Layout:
         self.hit_height = self.still_height + 2 * _BORDER + 6 + _SMALL + 4
         self.row_height = _TEXT + 14 + self.hit_height + _ROW_GAP
 
-    def column_left(self, number: int) -> int:
+    def column_x(self, number: int) -> int:
         """Return the left edge of a column of hits."""
         return _MARGIN + number * (self._column_width + _COLUMN_GAP)
 
@@ -124,7 +124,7 @@ def _draw_row(image: Image.Image, draw: ImageDraw, sheet: _Layout, row: SheetRow
     draw.text((_MARGIN, top + 6), query, _INK, font)
     draw.text((_MARGIN + font.getlength(query) + _GAP, top + 10), row.note, _GREY, small)
     for number, column in enumerate(row.columns):
-        left = sheet.column_left(number)
+        left = sheet.column_x(number)
         if not column:
             draw.text((left, top + _TEXT + 22), "nothing was found", _GREY, small)
         for hit in column:

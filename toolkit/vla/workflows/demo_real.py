@@ -135,15 +135,15 @@ def demo_real(
     with stage("index"):
         index(workspace=folder, progress=progress)
     with stage("search"), small_op_threads():
-        opened = open_workspace(folder)
-        report.videos = len(opened.videos())
-        texts, report.rule = _choose_queries(opened, queries, is_own=photos is None)
+        ws = open_workspace(folder)
+        report.videos = len(ws.videos())
+        texts, report.rule = _choose_queries(ws, queries, is_own=photos is None)
         is_right = _truth(planned_videos)
-        results = {text: list(opened.search(text, k=10)) for text in texts}
+        results = {text: list(ws.search(text, k=10)) for text in texts}
         report.examples = [_example(text, hits, is_right) for text, hits in results.items()]
         report.sheet = str(folder / SHEET)
         count = _NUM_PICTURES if photos is None else _NUM_PHOTO_PICTURES
-        sheet = _draw_sheet(results, is_right, opened.workspace, report.rule, count)
+        sheet = _draw_sheet(results, is_right, ws.workspace, report.rule, count)
         atomic.write_bytes(folder / SHEET, sheet)
     return report
 
@@ -155,7 +155,7 @@ def _draw_videos(paths: Sequence[Path], seed: int) -> list[Path]:
     """
     order = np.random.default_rng([seed, 9]).permutation(len(paths))
     selection: list[Path] = []
-    seconds_left = MAX_MINUTES * 60.0
+    remaining_seconds = MAX_MINUTES * 60.0
     with closing(decoders.build(DEFAULT)) as decoder:
         for row in order:
             if len(selection) == MAX_VIDEOS:
@@ -164,15 +164,15 @@ def _draw_videos(paths: Sequence[Path], seed: int) -> list[Path]:
                 seconds = decoder.probe(paths[row]).duration_seconds
             except DecodeError:
                 seconds = 0.0
-            if selection and seconds > seconds_left:
+            if selection and seconds > remaining_seconds:
                 continue
             selection.append(paths[row])
-            seconds_left -= seconds
+            remaining_seconds -= seconds
     return selection
 
 
 def _choose_queries(
-    opened: OpenWorkspace, queries: Sequence[str], is_own: bool
+    ws: OpenWorkspace, queries: Sequence[str], is_own: bool
 ) -> tuple[list[str], str]:
     """Return the texts to search for, and how they were chosen."""
     if queries:
@@ -181,7 +181,7 @@ def _choose_queries(
         return [
             photo.query for photo in PHOTOS
         ], "one for each photograph, written before any search"
-    names = _clearest_classes(active_cache(opened.workspace.caches))
+    names = _clearest_classes(active_cache(ws.workspace.caches))
     return names, (
         "the things that the encoder sees most clearly in these videos, so it finds something: "
         "judge by the pictures, or give searches of your own with --query"

@@ -19,7 +19,7 @@ from vla.world.queries import WorldQuery, event_queries, thing_queries
 
 MAX_FPR = 0.05
 _ABSENT = ("a dog runs on a beach", "a chef slices an onion", "two children ride bicycles")
-"""What no rendered clip shows."""
+"""Texts about content that no rendered clip shows."""
 _MAX_TRIALS = 40
 _NUM_QUESTIONS = 24
 
@@ -43,7 +43,7 @@ class Suggestion:
     answer: str = ""
 
 
-def suggest(opened: OpenWorkspace, clips: Sequence[Clip], seed: int) -> list[Suggestion]:
+def suggest(ws: OpenWorkspace, clips: Sequence[Clip], seed: int) -> list[Suggestion]:
     """Return one suggestion of each kind, the first at random that is right.
 
     Unlike the examples, suggestions are chosen by their results: they show how a command is used.
@@ -53,41 +53,41 @@ def suggest(opened: OpenWorkspace, clips: Sequence[Clip], seed: int) -> list[Sug
     events = _shuffle(event_queries(clips, rng), rng)
     things = _shuffle(thing_queries(clips, rng), rng)
     kinds: list[Iterator[Suggestion]] = [
-        _searches(opened, events),
-        _negatives(opened, things, clips),
-        _sequences(opened, events),
-        _absent(opened),
-        _questions(opened.workspace, clips, rng),
+        _searches(ws, events),
+        _negatives(ws, things, clips),
+        _sequences(ws, events),
+        _absent(ws),
+        _questions(ws.workspace, clips, rng),
     ]
     return [suggestion for kind in kinds if (suggestion := next(kind, None)) is not None]
 
 
-def _searches(opened: OpenWorkspace, events: Sequence[WorldQuery]) -> Iterator[Suggestion]:
+def _searches(ws: OpenWorkspace, events: Sequence[WorldQuery]) -> Iterator[Suggestion]:
     for query in events[:_MAX_TRIALS]:
-        hit = _first(opened, Query(query.text))
+        hit = _first(ws, Query(query.text))
         if hit and query.matches(hit.video_id, hit.peak):
-            yield _found(("search", query.text), hit, "the event")
+            yield _finding(("search", query.text), hit, "the event")
 
 
 def _negatives(
-    opened: OpenWorkspace, things: Sequence[WorldQuery], clips: Sequence[Clip]
+    ws: OpenWorkspace, things: Sequence[WorldQuery], clips: Sequence[Clip]
 ) -> Iterator[Suggestion]:
     """Things whose first hit without `--not` is on a background, and with it is elsewhere."""
     backgrounds = {clip.name: clip.scene.background for clip in clips}
     for query in things[:_MAX_TRIALS]:
-        before = _first(opened, Query(query.text))
+        before = _first(ws, Query(query.text))
         if before is None or not query.matches(before.video_id, before.peak):
             continue
         ground = backgrounds[before.video_id]
-        after = _first(opened, Query(query.text, negative=((ground, NEGATIVE_WEIGHT),)))
+        after = _first(ws, Query(query.text, negative=((ground, NEGATIVE_WEIGHT),)))
         if after and query.matches(after.video_id, after.peak):
             if backgrounds[after.video_id] != ground:
-                yield _found(
+                yield _finding(
                     ("search", query.text, "--not", ground), after, f"it, but not before {ground}"
                 )
 
 
-def _sequences(opened: OpenWorkspace, events: Sequence[WorldQuery]) -> Iterator[Suggestion]:
+def _sequences(ws: OpenWorkspace, events: Sequence[WorldQuery]) -> Iterator[Suggestion]:
     """Pairs of events of which the second follows in a clip."""
     trials = 0
     for first in events:
@@ -100,18 +100,18 @@ def _sequences(opened: OpenWorkspace, events: Sequence[WorldQuery]) -> Iterator[
             if not names or trials >= _MAX_TRIALS:
                 continue
             trials += 1
-            hit = _first(opened, Query(first.text, then=(second.text,)))
+            hit = _first(ws, Query(first.text, then=(second.text,)))
             if hit and len(hit.steps) == 2 and hit.video_id in names:
                 peaks = [peak for *_, peak in hit.steps]
                 if first.matches(hit.video_id, peaks[0]) and second.matches(hit.video_id, peaks[1]):
-                    yield _found(
+                    yield _finding(
                         ("search", first.text, "--then", second.text), hit, "one after the other"
                     )
 
 
-def _absent(opened: OpenWorkspace) -> Iterator[Suggestion]:
+def _absent(ws: OpenWorkspace) -> Iterator[Suggestion]:
     for text in _ABSENT:
-        if not opened.search(text, max_fpr=MAX_FPR):
+        if not ws.search(text, max_fpr=MAX_FPR):
             yield Suggestion(
                 ("vla", "search", text, "--max-fpr", f"{MAX_FPR:g}"),
                 "finds nothing and says so: no clip shows this",
@@ -141,11 +141,11 @@ def _questions(
                 )
 
 
-def _first(opened: OpenWorkspace, query: Query) -> Hit | None:
-    return next(iter(opened.search(query, k=1)), None)
+def _first(ws: OpenWorkspace, query: Query) -> Hit | None:
+    return next(iter(ws.search(query, k=1)), None)
 
 
-def _found(arguments: Sequence[str], hit: Hit, noun: str) -> Suggestion:
+def _finding(arguments: Sequence[str], hit: Hit, noun: str) -> Suggestion:
     seconds = hit.steps[0][3] if hit.steps else hit.peak
     return Suggestion(
         ("vla", *arguments),

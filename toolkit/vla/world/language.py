@@ -100,6 +100,11 @@ def thing_query(color: str, shape: str, rng: np.random.Generator) -> str:
     return noun(SceneObject(shape, color, "", "plain", 0.5, 0.5), rng, "a")
 
 
+def ground(background: str, rng: np.random.Generator) -> str:
+    """Name a background: `on a lawn`."""
+    return _pick(rng, _GROUND[background])
+
+
 def mentions_appearance(text: str) -> bool:
     """Return whether a generated text mentions a size or a texture."""
     words = set(text.lower().replace(".", " ").split())
