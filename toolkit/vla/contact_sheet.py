@@ -143,8 +143,8 @@ def _draw_hit(
     color = _GREY if hit.is_right is None else _RIGHT if hit.is_right else _WRONG
     draw.rectangle((left, top, left + sheet.hit_width - 1, top + height - 1), color)
     for number, still in enumerate(hit.stills):
-        with Image.open(io.BytesIO(still.jpeg), formats=["JPEG"]) as picture:
-            picture = _fit(picture, sheet.still_width, sheet.still_height)
+        with Image.open(io.BytesIO(still.jpeg), formats=["JPEG"]) as file:
+            picture = _fit(file, sheet.still_width, sheet.still_height)
         x = left + _BORDER + number * (sheet.still_width + _BETWEEN)
         image.paste(picture, (x, top + _BORDER))
     y, font = top + height + 5, load_font(_SMALL)

@@ -249,7 +249,12 @@ def search(
     _print(hits, formats, b"\0" if null else b"\n", titles)
     if not hits:
         if not quiet:
-            print_message("No hits.")
+            print_message(
+                "No hits."
+                if max_fpr is None
+                else f"No hits: nothing here matches at a false-positive rate of {max_fpr:g}. Without "
+                "--max-fpr, vla lists the best moments of any query."
+            )
         raise typer.Exit(1)
 
 
