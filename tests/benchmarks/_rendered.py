@@ -24,8 +24,8 @@ from vla.retrieval.duration_prior import estimate_duration_range
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import load_model
-from vla.workflows.demo import _event_key
 from vla.world.language import mentions_appearance
+from vla.world.queries import event_key
 
 NEVER = 0.07
 Truth = list[tuple[int, float, float]]
@@ -195,7 +195,7 @@ def _happenings(folder: Path, train: int, test: int) -> dict[str, dict]:
         found = {
             f"clips/{c.name}": {
                 "split": c.split,
-                "events": [[e.start, e.end, list(_event_key(c.scene, e))] for e in c.scene.events],
+                "events": [[e.start, e.end, list(event_key(c.scene, e))] for e in c.scene.events],
             }
             for c in clips
         }

@@ -3,43 +3,117 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from e2e.command import vla
 from vla.errors import UsageError
 from vla.workflows.demo import demo as run_demo
+from vla.world.clips import plan_clips
 
 ROOT = Path(__file__).parents[2]
+CLIPS, TESTS = 60, 16
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Folder, report and progress stages of a small demo."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    stages = []
+    report = run_demo(folder, clips=CLIPS, progress=lambda p: stages.append(p.stage))
+    return folder, report, stages
 
 
 @pytest.mark.slow
-def test_the_demo_runs_every_stage_and_measures_against_the_truth(tmp_path):
-    stages = []
-    report = run_demo(tmp_path / "demo", clips=36, progress=lambda p: stages.append(p.stage))
+def test_the_demo_runs_every_stage_and_measures_against_the_truth(run):
+    folder, report, stages = run
     assert {"render", "extract", "train", "index"} <= set(stages)
-    assert report.clips == {"train": 28, "test": 8}
+    assert report.clips == {"train": CLIPS - TESTS, "test": TESTS}
     retrieval = {
         "text to video",
         "video to text",
         "video to texts",
     }  # the clips have two descriptions each
-    assert set(report.before) == retrieval | {"moment to video", "moment in its video"}
-    assert set(report.after) == {*report.before, "moment by head"}
-    for measures in (report.before, report.after):
-        assert all(
-            0 <= v <= 100
-            for task in measures.values()
-            for k, v in task.items()
-            if k.startswith("R")
-        )
-    # Eight clips in pairs of twins: an encoder that knows colours and shapes finds the pair, so far above 5 in 8.
-    assert report.before["text to video"]["R@5"] > 90
-    assert len(report.examples) == 5 and all(e.truth[2] > e.truth[1] for e in report.examples)
-    assert all(e.right >= 1 and 0 <= e.rank <= 10 for e in report.examples)
-    again = run_demo(tmp_path / "demo", clips=36)
-    assert again.before == report.before and again.after == report.after
+    tasks = {m.task for m in report.metrics}
+    assert retrieval | {"moment to video", "moment in its video", "moment by head"} <= tasks
+    assert any(m.task.startswith("open") for m in report.metrics)
+    assert all(0 <= m.value <= 100 for m in report.metrics if m.measure.startswith("R"))
+    by_name = {(m.task, m.measure): m for m in report.metrics}
+    # Clips in pairs of twins: an encoder that knows colours and shapes finds the pair.
+    assert by_name["text to video", "R@5"].frozen > 90
+    again = run_demo(folder, clips=CLIPS)
+    assert [m.to_json() for m in again.metrics] == [m.to_json() for m in report.metrics]
+    assert again.examples == report.examples and again.suggestions == report.suggestions
+
+
+@pytest.mark.slow
+def test_examples_are_drawn_by_the_rule_and_marked_by_the_truth(run):
+    folder, report, _ = run
+    tests = [replace(c, name=f"clips/{c.name}") for c in plan_clips("test", TESTS, 0)]
+    assert [e.kind for e in report.examples] == ["thing"] * 5 + ["event"] * 5
+    assert len({e.query for e in report.examples}) == 10
+    spans = {}
+    for clip in tests:
+        for event in clip.scene.events:
+            spans.setdefault(clip.name, []).append((event.start, event.end))
+    for example in report.examples:
+        assert example.right >= 1 and 0 <= example.rank <= 10 and 0 <= example.frozen_rank <= 10
+        for hits, rank in (
+            (example.hits, example.rank),
+            (example.frozen_hits, example.frozen_rank),
+        ):
+            assert 0 < len(hits) <= 2
+            assert next((n for n, h in enumerate(hits, 1) if h.is_right), 0) == (
+                rank if rank <= 2 else 0
+            )
+            for hit in hits:
+                assert hit.video.startswith("clips/test-") and hit.start <= hit.peak <= hit.end
+                if hit.is_right and example.kind == "event":
+                    assert any(a <= hit.peak <= b for a, b in spans[hit.video])
+    with Image.open(report.sheet) as sheet:
+        assert sheet.format == "PNG" and sheet.width > 1200 and sheet.height > 10 * 128
+
+
+@pytest.mark.slow
+def test_every_suggestion_finds_what_it_says(run):
+    folder, report, _ = run
+    kinds = [
+        next((o for o in s.command if o.startswith("--")), s.command[1]) for s in report.suggestions
+    ]
+    assert kinds == ["search", "--not", "--then", "--max-fpr", "ask"]
+    scenes = {
+        f"clips/{c.name}": c.scene
+        for split, count, share in (("train", CLIPS - TESTS, 0.75), ("test", TESTS, 1.0))
+        for c in plan_clips(split, count, 0, counterfactual_fraction=share)
+    }
+    for suggestion in report.suggestions:
+        program, *arguments = suggestion.command
+        assert program == "vla"
+        done = vla(*arguments, "--json", cwd=folder)
+        answers = json.loads(done.stdout)
+        if "--max-fpr" in arguments:
+            assert (done.returncode, answers) == (1, [])
+            assert "No hits" in vla(*arguments, cwd=folder).stderr
+            continue
+        assert done.returncode == 0
+        first = answers[0]
+        assert first["video"] == suggestion.video
+        scene = scenes[suggestion.video]
+        if arguments[0] == "ask":
+            assert first["answer"] == suggestion.answer and first["answer"] in suggestion.outcome
+            continue
+        assert first["start"] <= suggestion.seconds <= first["end"]
+        # What the words name is in the scene: colour and first synonym of the shape.
+        color = arguments[1].split()[1]
+        assert color in {o.color for o in scene.objects} | {e.color for e in scene.events}
+        if "--not" in arguments:
+            assert scene.background != arguments[-1]
+        else:
+            assert any(e.start <= suggestion.seconds <= e.end for e in scene.events)
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):

@@ -42,8 +42,10 @@ from vla.workflows.captions import list_captions as list_captions
 from vla.workflows.captions import remove_captions as remove_captions
 from vla.workflows.captions import video_captions as video_captions
 from vla.workflows.demo import DemoReport as DemoReport
-from vla.workflows.demo import Example as Example
 from vla.workflows.demo import demo as demo
+from vla.workflows.demo_real import RealDemoReport as RealDemoReport
+from vla.workflows.demo_real import demo_real as demo_real
+from vla.workflows.demo_searches import Example as Example
 from vla.workflows.doctor import Check as Check
 from vla.workflows.doctor import doctor as doctor
 from vla.workflows.encoder_choice import DEFAULT_SAMPLING as DEFAULT_SAMPLING

@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 import math
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,17 @@ from vla.training.config import TrainConfig
 
 # Options of a command that are named otherwise in the library, or that exist on the command line alone.
 RENAMED = {("search", "paths"): None}
-CLI_ONLY = {"as_json", "as_jsonl", "as_csv", "as_paths", "null", "quiet", "dry_run", "list_formats"}
+CLI_ONLY = {
+    "real",
+    "as_json",
+    "as_jsonl",
+    "as_csv",
+    "as_paths",
+    "null",
+    "quiet",
+    "dry_run",
+    "list_formats",
+}
 # Arguments that --list needs none of, and that the library cannot do without.
 NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files")}
 # Options of `search` that become parts of a parameter, and are None without a value.
@@ -52,9 +61,7 @@ def library_defaults(name):
     function = demo_function() if name == "demo" else getattr(vla, name)
     found = {k: p.default for k, p in inspect.signature(function).parameters.items()}
     if name == "demo":
-        found |= {
-            k: p.default for k, p in inspect.signature(vla.demo).parameters.items() if k == "folder"
-        }
+        found |= {k: p.default for k, p in inspect.signature(vla.demo_real).parameters.items()}
     if "choice" in found:
         found |= {f.name: f.default for f in dataclasses.fields(vla.EncoderChoice)}
     if "settings" in found:
@@ -155,4 +162,3 @@ def test_a_recipe_may_hold_every_setting_and_nothing_else(tmp_path):
 def test_the_workspace_option_is_found_upwards_by_default():
     assert inspect.signature(vla.search).parameters["workspace"].default is None
     assert inspect.signature(command("search")).parameters["workspace"].default is None
-    assert inspect.signature(command("demo")).parameters["folder"].default == Path("vla-demo")

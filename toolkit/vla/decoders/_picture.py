@@ -54,6 +54,13 @@ class RgbConverter:
             [p if p.shape == shape else self._resize(p, shape[1], shape[0]) for p in pixels]
         )
 
+    def reduce(self, pixels: np.ndarray, max_width: int | None) -> np.ndarray:
+        """Return `pixels` with at most `max_width` columns, in the same aspect ratio."""
+        height, width = pixels.shape[:2]
+        if max_width is None or width <= max_width:
+            return pixels
+        return self._resize(pixels, max_width, max(1, round(height * max_width / width)))
+
     def _resize(self, pixels: np.ndarray, width: int, height: int) -> np.ndarray:
         return self._rgb(
             av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"), width, height

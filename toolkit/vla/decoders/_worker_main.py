@@ -51,7 +51,8 @@ def main() -> None:
             if command == "sample":
                 _stream(reader.sample(Sampling.parse(value), 1), channel, ring)
             else:
-                _stream([reader.frames_at(np.array(value))], channel, ring)
+                times, max_width = value
+                _stream([reader.frames_at(np.array(times), max_width)], channel, ring)
             channel.send("end", None)
             _wait_for_stop(channel)
         except _ShortageError as error:

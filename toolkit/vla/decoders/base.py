@@ -80,8 +80,11 @@ class Reader(Protocol):
         different chunks.
         """
 
-    def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:
-        """Return the frame on screen at each of the times (ascending), with its own time."""
+    def frames_at(self, timestamps_seconds: np.ndarray, max_width: int | None = None) -> Frames:
+        """Return the frame on screen at each of the times (ascending), with its own time.
+
+        Frames wider than `max_width` pixels are reduced to this width, with their aspect ratio.
+        """
 
     @property
     def report(self) -> DecodeReport:

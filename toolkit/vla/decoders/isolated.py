@@ -142,11 +142,11 @@ class IsolatedReader:
         """Yield the frames that `sampling` chooses, each once; see the base class."""
         return self._stream({"sample": str(sampling)}, chunk)
 
-    def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:
-        """Return the frame on screen at each of the ascending times."""
+    def frames_at(self, timestamps_seconds: np.ndarray, max_width: int | None = None) -> Frames:
+        """Return the frame on screen at each of the ascending times; the child reduces them."""
         times = [float(t) for t in timestamps_seconds]
         return next(
-            self._stream({"frames_at": times}, max(1, len(times))),
+            self._stream({"frames_at": [times, max_width]}, max(1, len(times))),
             Frames(np.zeros((0, 1, 1, 3), np.uint8), np.zeros(0)),
         )
 

@@ -100,11 +100,11 @@ class PyavReader:
         if pixels:
             yield Frames(np.stack(pixels), np.array(times))
 
-    def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:
-        """Return the frame on screen at each of the ascending times."""
+    def frames_at(self, timestamps_seconds: np.ndarray, max_width: int | None = None) -> Frames:
+        """Return the frame on screen at each of the ascending times; see the base class."""
         times = [Fraction(float(t)) for t in timestamps_seconds]
         frames = [
-            (self._upright(f), float(t))
+            (self._upright.reduce(self._upright(f), max_width), float(t))
             for f, t in self._on_screen(TimestampQueue(times), self._index())
         ]
         if len(frames) < len(times):

@@ -84,7 +84,7 @@ class Encoder:
         self._texts = SentenceEncoder(device)
         self._device = choose_device(device)
         self._dtype, _ = choose_dtype(dtype, self._device)
-        self._names = _class_names()
+        self._names = class_names()
         self._preprocess = _preprocess(_SIZES[name])
         from vla.encoders._efficientnet import load_classifier
 
@@ -165,6 +165,12 @@ def mix_classes(logits: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
     return torch.einsum("tk,tkd->td", top.values, vectors[top.indices])
 
 
+def require_packages() -> None:
+    """Raise EnvironmentUnfitError if a package of the preset `offline` is not installed."""
+    for file in (files.CLASSIFIER_WEIGHTS["lite2"], files.SENTENCE_WEIGHTS):
+        file.find()
+
+
 def _resolve(model: str, pretrained: str) -> str:
     preset = PRESETS.get(model)
     name = preset.model if preset and preset.encoder == "conse" else model
@@ -190,7 +196,8 @@ def _preprocess(size: _Size) -> Preprocess:
     )
 
 
-def _class_names() -> list[str]:
+def class_names() -> list[str]:
+    """Return the names of the classes that pictures are mixtures of."""
     from vla.encoders._open_clip_import import import_open_clip
 
     return list(import_open_clip().IMAGENET_CLASSNAMES)

@@ -13,6 +13,7 @@ import numpy as np
 
 from vla.progress import Progress, ProgressCallback, silent
 from vla.world.language import description, moments
+from vla.world.language import questions as questions_about
 from vla.world.render import write_clip
 from vla.world.sampling import counterfactual, sample_scene
 from vla.world.scene import Scene
@@ -78,11 +79,21 @@ def write_clips(clips: list[Clip], folder: Path, progress: ProgressCallback = si
             progress(Progress("render", done, len(todo)))
 
 
-def write_captions(clips: list[Clip], path: Path, seed: int, descriptions: int = 1) -> None:
+def write_captions(
+    clips: list[Clip], path: Path, seed: int, descriptions: int = 1, questions: bool = False
+) -> None:
     """Write captions of `clips` as JSONL: descriptions of whole clips, and one timed sentence per
     event.
+
+    Args:
+        clips: the clips.
+        path: the file.
+        seed: equal seeds give equal texts.
+        descriptions: number of descriptions of a clip; equal ones are written once.
+        questions: also write open-ended questions with their answers.
     """
     rng = np.random.default_rng([seed, 4])
+    question_rng = np.random.default_rng([seed, 5])
     lines = []
     for clip in clips:
         head: dict[str, object] = {"video": clip.name, "split": clip.split}
@@ -91,6 +102,11 @@ def write_captions(clips: list[Clip], path: Path, seed: int, descriptions: int =
         lines += [
             {**head, "caption": m.text, "start": round(m.start, 3), "end": round(m.end, 3)}
             for m in moments(clip.scene, rng)
+        ]
+        lines += [
+            {**head, "caption": q.text, "question": {"answers": [q.answer]}}
+            for q in (questions_about(clip.scene, question_rng) if questions else ())
+            if q.kind == "open"
         ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
@@ -101,6 +117,7 @@ def write_captions(clips: list[Clip], path: Path, seed: int, descriptions: int =
 def _write(clip: Clip, folder: Path) -> None:
     # Rendered under another name first: an interrupted process leaves no partial clip under the
     # final name.
-    partial = folder / f".{clip.name}"
+    path = folder / clip.name
+    partial = path.with_name(f".{path.name}")
     write_clip(clip.scene, partial)
-    partial.replace(folder / clip.name)
+    partial.replace(path)

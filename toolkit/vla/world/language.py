@@ -7,7 +7,7 @@ other object of the scene shares; the colour is its initial one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -87,6 +87,24 @@ def moments(scene: Scene, rng: np.random.Generator) -> list[Moment]:
     return [Moment(_sentence(_clause(scene, e, rng)), e.start, e.end) for e in scene.events]
 
 
+def event_query(scene: Scene, event: Event, rng: np.random.Generator) -> str:
+    """Describe an event as people search for it, by colours and shapes: `a yellow disc spins`."""
+    plain = replace(
+        scene, objects=tuple(replace(o, texture="plain", size="") for o in scene.objects)
+    )
+    return _clause(plain, event, rng, "a")
+
+
+def thing_query(color: str, shape: str, rng: np.random.Generator) -> str:
+    """Name a thing as people search for it: `a yellow disc`."""
+    return noun(SceneObject(shape, color, "", "plain", 0.5, 0.5), rng, "a")
+
+
+def ground(background: str, rng: np.random.Generator) -> str:
+    """Name a background: `on a lawn`."""
+    return _pick(rng, _GROUND[background])
+
+
 def mentions_appearance(text: str) -> bool:
     """Return whether a generated text mentions a size or a texture."""
     words = set(text.lower().replace(".", " ").split())
@@ -132,7 +150,7 @@ def appearance(scene: Scene, rng: np.random.Generator, location_probability: flo
             if i not in scene.movers and rng.random() < location_probability
             else ""
         )
-        parts.append(_noun(thing, rng, "a") + where)
+        parts.append(noun(thing, rng, "a") + where)
     rng.shuffle(parts)
     listing = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
     return _sentence(f"{listing} {_pick(rng, _GROUND[scene.background])}")
@@ -155,7 +173,7 @@ def questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
     for e in scene.events:
         thing = scene.objects[e.actor]
         if e.kind == "move":
-            text = f"In which direction does {_noun(thing, rng)} move?"
+            text = f"In which direction does {noun(thing, rng)} move?"
             if sum(o.actor == e.actor and o.kind == "move" for o in scene.events) == 1:
                 items.append(Question("open", text, e.direction))
         if e.kind in _SOLO and sum(o.kind == e.kind for o in scene.events) == 1:
@@ -164,7 +182,7 @@ def questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
             )
             if verb:
                 items.append(
-                    Question("open", f"What colour is the shape that {verb}?", _color_at(scene, e))
+                    Question("open", f"What colour is the shape that {verb}?", color_at(scene, e))
                 )
     items.append(Question("open", "What is in the background?", scene.background))
     items.append(Question("count", "How many shapes are there?", str(len(scene.objects))))
@@ -176,15 +194,15 @@ def questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
     return items
 
 
-def _clause(scene: Scene, e: Event, rng: np.random.Generator) -> str:
-    actor = _noun(scene.objects[e.actor], rng)
+def _clause(scene: Scene, e: Event, rng: np.random.Generator, article: str = "the") -> str:
+    actor = noun(scene.objects[e.actor], rng, article)
     if e.kind == "move":
         return f"{actor} {_pick(rng, _MOVE[e.direction])}"
     if e.kind == "recolor":
         return f"{actor} {_pick(rng, _RECOLOR).format(e.color)}"
     if e.kind in _SOLO:
         return f"{actor} {_pick(rng, _SOLO[e.kind])}"
-    phrase = _pick(rng, _PAIR[e.kind]).format(_noun(scene.objects[e.target], rng))
+    phrase = _pick(rng, _PAIR[e.kind]).format(noun(scene.objects[e.target], rng, article))
     return (
         f"{actor} {phrase} {_pick(rng, _TOWARDS[e.direction])}"
         if e.kind == "follow"
@@ -192,11 +210,15 @@ def _clause(scene: Scene, e: Event, rng: np.random.Generator) -> str:
     )
 
 
-def _noun(thing: SceneObject, rng: np.random.Generator, article: str = "the") -> str:
+def noun(thing: SceneObject, rng: np.random.Generator, article: str = "the") -> str:
+    """Name an object by colour and shape, sometimes by size and texture: `the small red circle`.
+
+    An empty size is never mentioned.
+    """
     words = [thing.color, _pick(rng, _SHAPE[thing.shape])]
     if thing.texture != "plain" and rng.random() < 0.5:
         words.insert(0, _pick(rng, _TEXTURE[thing.texture]))
-    if rng.random() < 0.35:
+    if thing.size and rng.random() < 0.35:
         words.insert(0, _pick(rng, _SIZE[thing.size]))
     if article == "a" and words[0][0] in "aeiou":
         article = "an"
@@ -204,7 +226,7 @@ def _noun(thing: SceneObject, rng: np.random.Generator, article: str = "the") ->
 
 
 def _describe_still(thing: SceneObject, rng: np.random.Generator) -> str:
-    return f"{_noun(thing, rng, 'a')} {_pick(rng, ('stays', 'rests', 'sits', 'keeps still'))} {_location(thing)}"
+    return f"{noun(thing, rng, 'a')} {_pick(rng, ('stays', 'rests', 'sits', 'keeps still'))} {_location(thing)}"
 
 
 def _location(thing: SceneObject) -> str:
@@ -218,7 +240,7 @@ def _location(thing: SceneObject) -> str:
     return f"at the {row}" if row else "in the centre"
 
 
-def _color_at(scene: Scene, e: Event) -> str:
+def color_at(scene: Scene, e: Event) -> str:
     """Return the colour of the actor of `e` when `e` starts."""
     color = scene.objects[e.actor].color
     for o in scene.events:
