@@ -196,24 +196,3 @@ def test_same_text_pairs_match_naive_loop(name):
         }
         actual = [tuple(p) for p in same_text_pairs(videos, texts).tolist()]
         assert len(actual) == len(set(actual)) and set(actual) == expected
-
-
-@pytest.mark.parametrize("elements", [12, 10_000])
-def test_the_bias_of_the_sigmoid_loss(name, elements):
-    """It is added to every score, and learned."""
-    if name != "sigmoid":
-        return
-    positives, left_out = CASES["left out"]
-    loss, (queries, videos) = registry.build(name), vectors()
-    bias = torch.tensor(-2.0, dtype=torch.float64, requires_grad=True)
-    got = loss.from_vectors(queries, videos, 5.0, positives, left_out, bias=bias, elements=elements)
-    scores, expected = as_matrix(queries, videos, 5.0, positives, left_out)
-    assert got.item() == pytest.approx(
-        reference(name)((scores - 2).tolist(), expected.tolist()), abs=1e-12
-    )
-    assert torch.autograd.gradcheck(
-        lambda b: loss.from_vectors(
-            queries, videos, 5.0, positives, left_out, bias=b, elements=elements
-        ),
-        (bias,),
-    )

@@ -300,7 +300,7 @@ def test_rejects_invalid_projector(tmp_path, options, says):
         (
             "global_loss",
             "segment_transport",
-            "global_loss is a loss over pairs, one of infonce, sigmoid; 'segment_transport'",
+            "global_loss is a loss over pairs, one of infonce; 'segment_transport'",
         ),
         ("segment_loss", "segment_order", "segment_loss is a loss over pairs"),
         (

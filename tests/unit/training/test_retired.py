@@ -69,6 +69,8 @@ def test_a_default_run_of_an_earlier_version_is_read(trained, tmp_path):
         ({"mining": "clusters"}, "mining by clusters"),
         ({"global_loss": "mil_nce"}, "the loss mil_nce"),
         ({"untimed_loss": "mil_nce_sets"}, "the loss mil_nce_sets"),
+        ({"global_loss": "sigmoid"}, "the loss sigmoid"),
+        ({"segment_loss": "sigmoid"}, "the loss sigmoid"),
     ],
 )
 def test_rejects_run_with_retired_feature(trained, tmp_path, config, feature):

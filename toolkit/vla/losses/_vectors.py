@@ -23,9 +23,6 @@ ELEMENTS = 1 << 22
 RowLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Log-sum-exp of each row `(n,)`; row `(K,)` and score `(K,)` of the positives -> `(n,)`."""
 
-BlockLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Scores `(rows, V)`; row `(k,)` and column `(k,)` of the positives -> a scalar."""
-
 
 def symmetric(
     row_loss: RowLoss,
@@ -46,27 +43,6 @@ def symmetric(
     across, down, own = _LogSums.apply(queries, videos, blocks.number(scale), blocks)
     rows, columns = blocks.rows, blocks.columns
     return (_mean(row_loss, across, rows, own) + _mean(row_loss, down, columns, own)) / 2
-
-
-def blockwise_sum(
-    block_loss: BlockLoss,
-    queries: Tensor,
-    videos: Tensor,
-    scale: Tensor | float,
-    bias: Tensor | float,
-    positives: Tensor,
-    ignore_pairs: Tensor | None,
-    elements: int,
-) -> Tensor:
-    """Return the sum of `block_loss` over blocks of rows.
-
-    Arguments as in `PairLoss.from_vectors`.
-    """
-    blocks = _Blocks(queries, videos, positives, ignore_pairs, elements)
-    total: Tensor = _Sum.apply(
-        queries, videos, blocks.number(scale), blocks.number(bias), blocks, block_loss
-    )
-    return total
 
 
 class _Blocks:
@@ -155,44 +131,7 @@ class _LogSums(torch.autograd.Function):
                 _within(blocks.rows, blocks.columns, first, last), own, accumulate=True
             )
 
-        return *_gradients(blocks, queries, videos, factor, slope)[:3], None
-
-
-class _Sum(torch.autograd.Function):
-    """Sum of a loss over blocks of scores, after adding a bias to each score."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        queries: Tensor,
-        videos: Tensor,
-        factor: Tensor,
-        shift: Tensor,
-        blocks: _Blocks,
-        loss: BlockLoss,
-    ) -> Tensor:
-        total = torch.zeros_like(factor)
-        for first, last in blocks.ranges:
-            scores = blocks.scores(queries[first:last], videos, factor, first, last) + shift
-            total += loss(scores, *_within(blocks.rows, blocks.columns, first, last))
-        ctx.save_for_backward(queries, videos, factor, shift)
-        ctx.blocks, ctx.loss = blocks, loss
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor | None, ...]:
-        queries, videos, factor, shift = ctx.saved_tensors
-        blocks = ctx.blocks
-
-        def slope(scores: Tensor, first: int, last: int) -> Tensor:
-            with torch.enable_grad():
-                inputs = (scores + shift).requires_grad_()
-                loss = ctx.loss(inputs, *_within(blocks.rows, blocks.columns, first, last))
-                (gradient,) = torch.autograd.grad(loss, inputs)
-            return gradient * of_total
-
-        return *_gradients(blocks, queries, videos, factor, slope), None, None
+        return *_gradients(blocks, queries, videos, factor, slope), None
 
 
 def _gradients(
@@ -201,25 +140,24 @@ def _gradients(
     videos: Tensor,
     factor: Tensor,
     slope: Callable[[Tensor, int, int], Tensor],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of queries, videos, scale and bias.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of queries, videos and scale.
 
     `slope` gives that of a block of scores.
     """
     wide = at_least_float32(videos)
     to_queries, to_videos = torch.empty_like(queries), torch.zeros_like(wide)
-    to_factor, to_shift = torch.zeros_like(factor), torch.zeros_like(factor)
+    to_factor = torch.zeros_like(factor)
     for first, last in blocks.ranges:
         block = at_least_float32(queries[first:last])
         gradient = slope(blocks.scores(block, videos, factor, first, last), first, last)
-        to_shift += gradient.sum()
         products = gradient @ wide
         to_factor += (products * block).sum()
         to_queries[first:last] = products * factor
         to_videos.addmm_(gradient.T, block)
     if not blocks.ranges:
         to_queries.zero_()
-    return to_queries, to_videos.mul_(factor).to(videos.dtype), to_factor, to_shift
+    return to_queries, to_videos.mul_(factor).to(videos.dtype), to_factor
 
 
 def _flat_index(pairs: Tensor, rows: int, columns: int) -> Tensor:

@@ -21,7 +21,7 @@ RENAMED: dict[str, str] = {
 """
 DEFAULTS: dict[str, Any] = {"phrases": 0.0, "mining": "neighbours"}
 """Retired settings with the value that selects the present behaviour."""
-_LOSSES = ("mil_nce", "mil_nce_sets")
+_LOSSES = ("mil_nce", "mil_nce_sets", "sigmoid")
 _TOKEN_PROJECTORS = ("residual", "temporal")
 """Projectors that had an option `tokens`."""
 _RETRIEVAL_OPTIONS = ("phrases", "share", "temperature")
