@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vla.evaluation.results import MetricResult
     from vla.workflows.demo import DemoReport
     from vla.workflows.demo_real import RealDemoReport
+    from vla.workflows.demo_suggestions import Suggestion
 
 _MEASURES = ("R@1", "R@5", "R@10", "R1@0.5", "R1@0.7", "mIoU", "accuracy")
 _TASKS_LEFT_OUT = ("video to texts",)
@@ -154,8 +155,21 @@ def _print_report(report: DemoReport) -> None:
     print_line("Try next:")
     print_line(f"  cd {shlex.quote(_relative(report.folder))}")
     for suggestion in report.suggestions:
-        print_line(f"  {shlex.join(suggestion.command)}")
+        print_line(f"  {shlex.join(command_of(suggestion))}")
         print_line(f"      {suggestion.outcome}")
+
+
+def command_of(suggestion: Suggestion) -> list[str]:
+    """Return the command line that tries a suggestion in the folder of the demo."""
+    options = {
+        "search": [],
+        "negative": ["--not", suggestion.second],
+        "sequence": ["--then", suggestion.second],
+        "absent": ["--max-fpr", "0.05"],
+        "question": [suggestion.video],
+    }[suggestion.kind]
+    command = "ask" if suggestion.kind == "question" else "search"
+    return ["vla", command, suggestion.text, *options]
 
 
 def _print_real_report(report: RealDemoReport) -> None:

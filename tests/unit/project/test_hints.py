@@ -30,6 +30,7 @@ EXCEPTIONS = {
     ("vla.encoders._open_clip_import", "pip install --force-reinstall"): "an option of pip",
     ("vla.encoders._packages", "pip install --upgrade"): "an option of pip",
     ("vla.registry", "pip install --upgrade"): "an option of pip",
+    ("vla.workflows.demo_photos", " --force-reinstall"): "an option of pip",
     ("vla.workflows.doctor", "pip install --upgrade"): "an option of pip",
     ("vla.world.render", "rendered by vla demo"): "the mark in the files of all rendered clips",
 }

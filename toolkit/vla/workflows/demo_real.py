@@ -184,7 +184,7 @@ def _choose_queries(
     names = _clearest_classes(active_cache(ws.workspace.caches))
     return names, (
         "the things that the encoder sees most clearly in these videos, so it finds something: "
-        "judge by the pictures, or give searches of your own with --query"
+        "judge by the pictures, or give searches of your own"
     )
 
 
@@ -242,7 +242,7 @@ def _draw_sheet(
             for query, hits in results.items()
         ]
     return contact_sheet(
-        f"vla demo --real: the first {count} hits",
+        f"The first {count} hits in real pictures",
         f"Searches: {rule}. Each picture is the best frame of a moment.",
         ("",),
         rows,

@@ -149,7 +149,7 @@ def draw_sheet(examples: Sequence[Example], workspace: Workspace, explanation: s
             for example in examples
         ]
     return contact_sheet(
-        "vla demo: the first two hits of ten searches",
+        "The first two hits of ten searches",
         explanation,
         ("frozen encoder", "trained run"),
         rows,

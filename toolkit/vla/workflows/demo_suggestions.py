@@ -1,4 +1,4 @@
-"""Suggestions of the demo: commands to try next, each tried before it is suggested."""
+"""Suggestions of the demo: what to try next, each tried before it is suggested."""
 
 from __future__ import annotations
 
@@ -26,18 +26,23 @@ _NUM_QUESTIONS = 24
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A command to run in the folder of the demo.
+    """A search or a question to try in the folder of the demo.
 
     Attributes:
-        command: the arguments, from `vla`.
+        kind: `search`, `negative` (a search for one thing without another), `sequence` (one event
+            after another), `absent` (a search at `MAX_FPR` for what no clip shows) or `question`.
+        text: the query or the question.
+        second: the negative text, or the text of the later event.
         outcome: what it finds, in words.
         video: the video that it finds first; empty if it finds nothing.
         seconds: a time within the right moment; 0 if there is none.
         answer: the right answer, of a question.
     """
 
-    command: tuple[str, ...]
+    kind: str
+    text: str
     outcome: str
+    second: str = ""
     video: str = ""
     seconds: float = 0.0
     answer: str = ""
@@ -66,13 +71,13 @@ def _searches(ws: OpenWorkspace, events: Sequence[WorldQuery]) -> Iterator[Sugge
     for query in events[:_MAX_TRIALS]:
         hit = _first(ws, Query(query.text))
         if hit and query.matches(hit.video_id, hit.peak):
-            yield _finding(("search", query.text), hit, "the event")
+            yield _finding("search", query.text, hit, "the event")
 
 
 def _negatives(
     ws: OpenWorkspace, things: Sequence[WorldQuery], clips: Sequence[Clip]
 ) -> Iterator[Suggestion]:
-    """Things whose first hit without `--not` is on a background, and with it is elsewhere."""
+    """Things whose first hit is on a background, and elsewhere if that is a negative text."""
     backgrounds = {clip.name: clip.scene.background for clip in clips}
     for query in things[:_MAX_TRIALS]:
         before = _first(ws, Query(query.text))
@@ -82,9 +87,8 @@ def _negatives(
         after = _first(ws, Query(query.text, negative=((ground, NEGATIVE_WEIGHT),)))
         if after and query.matches(after.video_id, after.peak):
             if backgrounds[after.video_id] != ground:
-                yield _finding(
-                    ("search", query.text, "--not", ground), after, f"it, but not before {ground}"
-                )
+                noun = f"it, but not before {ground}"
+                yield _finding("negative", query.text, after, noun, ground)
 
 
 def _sequences(ws: OpenWorkspace, events: Sequence[WorldQuery]) -> Iterator[Suggestion]:
@@ -104,18 +108,13 @@ def _sequences(ws: OpenWorkspace, events: Sequence[WorldQuery]) -> Iterator[Sugg
             if hit and len(hit.steps) == 2 and hit.video_id in names:
                 peaks = [peak for *_, peak in hit.steps]
                 if first.matches(hit.video_id, peaks[0]) and second.matches(hit.video_id, peaks[1]):
-                    yield _finding(
-                        ("search", first.text, "--then", second.text), hit, "one after the other"
-                    )
+                    yield _finding("sequence", first.text, hit, "one after the other", second.text)
 
 
 def _absent(ws: OpenWorkspace) -> Iterator[Suggestion]:
     for text in _ABSENT:
         if not ws.search(text, max_fpr=MAX_FPR):
-            yield Suggestion(
-                ("vla", "search", text, "--max-fpr", f"{MAX_FPR:g}"),
-                "finds nothing and says so: no clip shows this",
-            )
+            yield Suggestion("absent", text, "finds nothing and says so: no clip shows this")
 
 
 def _questions(
@@ -134,9 +133,10 @@ def _questions(
                 return
             if answer.answer == question.answer != answer.unseen:
                 yield Suggestion(
-                    ("vla", "ask", question.text, clip.name),
+                    "question",
+                    question.text,
                     f"answers {answer.answer}, which is right",
-                    clip.name,
+                    video=clip.name,
                     answer=answer.answer,
                 )
 
@@ -145,14 +145,10 @@ def _first(ws: OpenWorkspace, query: Query) -> Hit | None:
     return next(iter(ws.search(query, k=1)), None)
 
 
-def _finding(arguments: Sequence[str], hit: Hit, noun: str) -> Suggestion:
+def _finding(kind: str, text: str, hit: Hit, noun: str, second: str = "") -> Suggestion:
     seconds = hit.steps[0][3] if hit.steps else hit.peak
-    return Suggestion(
-        ("vla", *arguments),
-        f"finds {noun}: {hit.video_id} at {seconds:.1f} s",
-        hit.video_id,
-        seconds,
-    )
+    outcome = f"finds {noun}: {hit.video_id} at {seconds:.1f} s"
+    return Suggestion(kind, text, outcome, second, hit.video_id, seconds)
 
 
 def _shuffle(queries: Sequence[WorldQuery], rng: np.random.Generator) -> list[WorldQuery]:
