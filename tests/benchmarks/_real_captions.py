@@ -51,7 +51,7 @@ class RealCaptions:
         with (SHARED / "videos.csv").open(newline="", encoding="utf-8") as file:
             by_file = {row["video"]: row["group"] for row in csv.DictReader(file)}
         groups = {name: by_file[Path(name).name] for name in cache.receipts}
-        return cls(folder, cache, caption_store.load(workspace), groups)
+        return cls(folder, cache, caption_store.load_unique(workspace), groups)
 
     def split(self, seed: int) -> tuple[list[Annotation], list[Annotation]]:
         """Captions to train with, and captions of a random third of the contents to test with."""

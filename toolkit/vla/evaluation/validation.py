@@ -22,6 +22,7 @@ from vla.metrics.retrieval import ranks
 from vla.model import AlignmentModel
 
 AUTO = "auto"
+_VIDEO_TO_TEXT = "video to text"
 _RERANKED_TASKS = ("text to video reranked", "video to text reranked")
 
 
@@ -47,6 +48,11 @@ class ValidationResult:
     parts: dict[str, PerQueryScores] = field(default_factory=dict)
     head_parts: dict[str, PerQueryScores] = field(default_factory=dict)
     selection: dict[str, PerQueryScores] = field(default_factory=dict)
+
+    @property
+    def listed_parts(self) -> dict[str, PerQueryScores]:
+        """Parts of what an index lists, videos and moments; texts of a video are not."""
+        return {task: part for task, part in self.parts.items() if task != _VIDEO_TO_TEXT}
 
     def search_of(self, is_chosen: Callable[[np.ndarray], np.ndarray]) -> float:
         """Return `search` over the queries of some videos; 0 without any.
@@ -149,15 +155,17 @@ def _search_parts(
     searches: Mapping[str, retrieval_protocol.Search],
     scores: Mapping[str, ScoreTable],
 ) -> dict[str, PerQueryScores]:
-    """Return, by task of a search by text, the reciprocal rank or the IoU of each query, from 0 to 1.
+    """Return, by task, the reciprocal rank or the IoU of each query, from 0 to 1.
 
-    `video to text` is no part: an index lists videos and moments. Training gains so much there,
-    where few captions crowd around each other, that it would decide every comparison.
+    Models are selected by any caption of a video (`video to texts`), not by its captions as one
+    item, since `video to text` depends on the number of captions.
     """
     parts: dict[str, PerQueryScores] = {}
     if "text to video" in scores:
-        rank = scores["text to video"]["MnR"]
-        parts["text to video"] = PerQueryScores(1 / rank.by_query, rank.videos)
+        back_task = "video to texts" if "video to texts" in scores else "video to text"
+        for name, task in (("text to video", "text to video"), (_VIDEO_TO_TEXT, back_task)):
+            rank = scores[task]["MnR"]
+            parts[name] = PerQueryScores(1 / rank.by_query, rank.videos)
     if retrieval_protocol.MOMENT_TO_VIDEO in searches:
         search = searches[retrieval_protocol.MOMENT_TO_VIDEO]
         parts[retrieval_protocol.MOMENT_TO_VIDEO] = PerQueryScores(

@@ -147,7 +147,7 @@ def _finish(
     gate = select_head_gate(model, initial, validator, alpha)
     after = validator(model, alpha)
     model.projector.alpha.fill_(alpha)
-    verdict = validator.verdict(after.parts, before.parts)
+    verdict = validator.verdict(after.listed_parts, before.listed_parts)
     by_head = {
         task: validator.verdict({task: values}, before.head_parts)
         for task, values in after.head_parts.items()
