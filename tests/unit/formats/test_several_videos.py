@@ -112,12 +112,6 @@ def test_hdf5_groups_as_videos(arrays, expected, tmp_path):
     check(hdf5(tmp_path / "x.h5", arrays), expected)
 
 
-def test_hdf5_arrays_lie_within_at_most_16_groups(tmp_path):
-    within_16, within_17 = "g/" * 16 + "v", "g/" * 17 + "v"
-    videos, _ = read(hdf5(tmp_path / "x.h5", {within_16: A, within_17: B}))
-    assert list(videos) == [within_16]
-
-
 def test_counts_arrays_of_other_shapes(tmp_path):
     arrays = {
         "v_0": A,
