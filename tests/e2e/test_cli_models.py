@@ -68,7 +68,7 @@ def test_from_the_hub_to_a_machine_without_network(machine, tmp_path):
 def test_exit_codes(machine, tmp_path):
     hub, run = machine
     for arguments, code, words in [
-        (("fetch",), 2, "Missing argument"),
+        (("fetch",), 2, "missing argument"),
         (("fetch", "balancd"), 2, "Did you mean balanced"),
         (("fetch", "fast", "best", "--revision", "main"), 2, "name only one"),
         (("fetch", "balanced", "--revision", "v9"), 2, "no such revision"),
